@@ -1,0 +1,64 @@
+/*
+ * An address space: what the devices of one client see of its memory. It holds the table of the
+ * client's mappings and keeps the kernel's IOMMU equal to it.
+ *
+ * The rules are the protocol's, not one backend's: a mapping never overlaps another (EEXIST); an
+ * unmap names exactly one mapping. A mapping without a descriptor is entered and answered, but
+ * *unbacked*: the IOMMU has no translation for it, and a device that goes there is stopped.
+ *
+ * Not thread-safe: an address space belongs to its export's worker.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bridge/host.h"
+#include "bridge/iommu.h"
+#include "bridge/sysfs.h"
+
+struct address_space;
+
+struct address_space_stats {
+    size_t maps;     /* entries, the unbacked ones included */
+    size_t unbacked; /* entries that the IOMMU does not have */
+    uint64_t backed_bytes;
+};
+
+/* Over VFIO's type1v2. *out: freed by address_space_destroy. 0 or -errno, logged. */
+int address_space_create(struct host *host, struct address_space **out);
+
+/* Unmaps everything, leaves the groups. Devices opened through it are closed before. NULL is
+ * allowed. */
+void address_space_destroy(struct address_space *as);
+
+/* Opens a device inside the address space; see struct iommu_ops. */
+int address_space_open_device(struct address_space *as, const struct sysfs_device *dev, int *fd);
+
+/* Page sizes, limits and ranges; valid after the first device was opened. */
+const struct iommu_info *address_space_info(const struct address_space *as);
+
+/*
+ * Maps size bytes at iova. fd: a file that memory_file_check accepts, which stays the caller's;
+ * -1: unbacked. prot: IOMMU_READ, IOMMU_WRITE. -EINVAL: not aligned to the smallest page size,
+ * outside the IOMMU's ranges, no access; -EEXIST: overlap; -ENOSPC: max_maps reached; -ENOMEM: no
+ * memory, or the limit on locked memory; else of the file or the kernel. Nothing is changed on an
+ * error.
+ */
+int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, uint32_t prot, int fd,
+                      uint64_t offset);
+
+/*
+ * Unmaps the mapping that is exactly this range. -ENOENT: none begins there; -EINVAL: one does,
+ * with another size; an error of the kernel leaves the entry in place.
+ */
+int address_space_unmap(struct address_space *as, uint64_t iova, uint64_t size);
+
+/*
+ * Unmaps everything. Returns 0, or the first error of the kernel: what failed stays in the table,
+ * the rest is gone.
+ */
+int address_space_unmap_all(struct address_space *as);
+
+void address_space_get_stats(const struct address_space *as, struct address_space_stats *stats);

@@ -1,0 +1,118 @@
+#include "bridge/device.h"
+
+#include <errno.h>
+#include <linux/vfio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/device_internal.h"
+#include "bridge/uapi.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/log.h"
+
+enum {
+    /* vfio-pci has 9 and a few device-specific ones; more would be no device that we know. */
+    MAX_REGIONS = 256,
+    MAX_IRQS = 64,
+};
+
+static int read_info(struct device *dev)
+{
+    struct vfio_device_info in = {0};
+    cleanup_free_ void *buf = NULL;
+    const struct vfio_device_info *got;
+    size_t len;
+    int ret;
+
+    /* cap_offset is of later kernels than flags and counts are. */
+    ret = uapi_get_info(dev->host, dev->fd, VFIO_DEVICE_GET_INFO, &in,
+                        offsetof(struct vfio_device_info, num_irqs) + sizeof(in.num_irqs), &buf,
+                        &len);
+    if (ret) {
+        log_error("DEVICE_GET_INFO of %s: %s", dev->where.bdf, strerror(-ret));
+        return ret;
+    }
+    got = buf;
+    if (!(got->flags & VFIO_DEVICE_FLAGS_PCI)) {
+        log_error("%s is no PCI device to VFIO (flags 0x%x)", dev->where.bdf, got->flags);
+        return -ENOTSUP;
+    }
+    if (got->num_regions > MAX_REGIONS || got->num_irqs > MAX_IRQS) {
+        log_error("%s says that it has %u regions and %u irq indexes", dev->where.bdf,
+                  got->num_regions, got->num_irqs);
+        return -EPROTO;
+    }
+    dev->info = (struct device_info){
+        .flags = got->flags,
+        .num_regions = got->num_regions,
+        .num_irqs = got->num_irqs,
+    };
+    return 0;
+}
+
+static void close_kernel_device(struct device *dev)
+{
+    irq_free_infos(dev);
+    region_free_infos(dev);
+    host_close(dev->host, &dev->fd);
+    dev->info = (struct device_info){0};
+}
+
+static int open_kernel_device(struct device *dev)
+{
+    int ret = address_space_open_device(dev->as, &dev->where, &dev->fd);
+
+    if (ret)
+        return ret;
+    ret = read_info(dev);
+    if (!ret)
+        ret = region_read_infos(dev);
+    if (!ret)
+        ret = irq_read_infos(dev);
+    if (ret)
+        close_kernel_device(dev);
+    return ret;
+}
+
+int device_open(struct device **out, struct host *host, struct address_space *as, const char *bdf)
+{
+    cleanup_free_ struct device *dev = calloc(1, sizeof(*dev));
+    int ret;
+
+    if (!dev)
+        return -ENOMEM;
+    dev->host = host;
+    dev->as = as;
+    dev->fd = -1;
+    ret = sysfs_find_device(host, bdf, &dev->where);
+    if (!ret)
+        ret = open_kernel_device(dev);
+    if (ret)
+        return ret;
+    *out = steal_ptr(dev);
+    return 0;
+}
+
+int device_reopen(struct device *dev)
+{
+    close_kernel_device(dev);
+    return open_kernel_device(dev);
+}
+
+void device_close(struct device *dev)
+{
+    if (!dev)
+        return;
+    close_kernel_device(dev);
+    free(dev);
+}
+
+const struct device_info *device_get_info(const struct device *dev)
+{
+    return &dev->info;
+}
+
+const char *device_bdf(const struct device *dev)
+{
+    return dev->where.bdf;
+}

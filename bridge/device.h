@@ -1,0 +1,40 @@
+/*
+ * One VFIO device: opened in an address space, described once, driven by region.h, irq.h,
+ * reset.h and config_space.h.
+ *
+ * Not thread-safe: a device belongs to its export's worker.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "bridge/address_space.h"
+#include "bridge/host.h"
+
+struct device;
+
+struct device_info {
+    uint32_t flags; /* VFIO_DEVICE_FLAGS_* of <linux/vfio.h> */
+    uint32_t num_regions;
+    uint32_t num_irqs;
+};
+
+/*
+ * Opens the PCI device at an address ("0000:01:00.0") in an address space, which must outlive
+ * it, and reads what it has. The kernel resets it on the way, if it can. *out: freed by
+ * device_close. 0 or -errno; the cause and its remedy are logged.
+ */
+int device_open(struct device **out, struct host *host, struct address_space *as, const char *bdf);
+
+/*
+ * Closes the kernel's device and opens it again: what a client left in the virtual part of the
+ * config space and in interrupt setups is gone, the device is reset once more. On an error the
+ * device is not open, each of its functions answers -ENODEV, and the call may be repeated.
+ */
+int device_reopen(struct device *dev);
+
+/* NULL is allowed. */
+void device_close(struct device *dev);
+
+const struct device_info *device_get_info(const struct device *dev);
+const char *device_bdf(const struct device *dev);

@@ -1,0 +1,36 @@
+/* The device's inside, for the files of bridge/ that drive it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "bridge/device.h"
+#include "bridge/irq.h"
+#include "bridge/region.h"
+#include "bridge/sysfs.h"
+
+struct irq_index {
+    struct irq_info info;
+    /*
+     * What the kernel has been given. A vector's eventfd is kept so that the set can be made
+     * again with more vectors; -1: none. NULL until the first use.
+     */
+    int *eventfd;
+    uint32_t enabled; /* vectors of the kernel's set; 0: the index is off */
+};
+
+struct device {
+    struct host *host;
+    struct address_space *as;
+    struct sysfs_device where;
+    int fd; /* -1: could not be opened again */
+    struct device_info info;
+    struct region_info *regions; /* info.num_regions of them */
+    struct irq_index *irqs;      /* info.num_irqs of them */
+};
+
+/* Read the device's regions and irq indexes; what they allocate hangs at the device. */
+int region_read_infos(struct device *dev);
+void region_free_infos(struct device *dev);
+int irq_read_infos(struct device *dev);
+void irq_free_infos(struct device *dev);

@@ -1,0 +1,97 @@
+/*
+ * The seam to the host's kernel: every system call that the bridge makes on VFIO, the IOMMU or
+ * sysfs goes through one of these. host_linux() is the kernel; bridge/sim is a simulated one.
+ *
+ * The functions have the meaning of the system calls whose names they bear, but return -errno
+ * instead of -1. Descriptors are close-on-exec. EINTR is handled inside. Functions may be called
+ * by any thread at once, as system calls may. The struct is not owned by its users and outlives
+ * them.
+ *
+ * Descriptors that came from a client (memory, eventfds) are real in every host; those that a
+ * host's open or ioctl made may be given to that host alone.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+struct host;
+
+struct host_ops {
+    const char *name;
+
+    int (*open)(struct host *host, const char *path, int flags);
+    int (*close)(struct host *host, int fd);
+    int (*ioctl)(struct host *host, int fd, unsigned long request, void *arg);
+    ssize_t (*pread)(struct host *host, int fd, void *buf, size_t len, off_t offset);
+    ssize_t (*pwrite)(struct host *host, int fd, const void *buf, size_t len, off_t offset);
+    /* *addr: the mapping, on a return of 0. */
+    int (*mmap)(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
+                off_t offset);
+    int (*munmap)(struct host *host, void *addr, size_t len);
+
+    /* The link's target, NUL-terminated; -ENAMETOOLONG if it does not fit. Returns its length. */
+    ssize_t (*readlink)(struct host *host, const char *path, char *buf, size_t size);
+    /* Calls entry for each name in the directory but "." and ".."; stops at a return other than 0
+     * and returns that. */
+    int (*list)(struct host *host, const char *path, int (*entry)(const char *name, void *arg),
+                void *arg);
+};
+
+struct host {
+    const struct host_ops *ops;
+};
+
+/* The kernel under this process. Never freed. */
+struct host *host_linux(void);
+
+static inline int host_open(struct host *host, const char *path, int flags)
+{
+    return host->ops->open(host, path, flags);
+}
+
+/* Closes *fd if it is open and sets it to -1. */
+static inline void host_close(struct host *host, int *fd)
+{
+    if (*fd >= 0)
+        host->ops->close(host, *fd);
+    *fd = -1;
+}
+
+static inline int host_ioctl(struct host *host, int fd, unsigned long request, void *arg)
+{
+    return host->ops->ioctl(host, fd, request, arg);
+}
+
+static inline ssize_t host_pread(struct host *host, int fd, void *buf, size_t len, off_t offset)
+{
+    return host->ops->pread(host, fd, buf, len, offset);
+}
+
+static inline ssize_t host_pwrite(struct host *host, int fd, const void *buf, size_t len,
+                                  off_t offset)
+{
+    return host->ops->pwrite(host, fd, buf, len, offset);
+}
+
+static inline int host_mmap(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
+                            off_t offset)
+{
+    return host->ops->mmap(host, addr, len, prot, flags, fd, offset);
+}
+
+static inline int host_munmap(struct host *host, void *addr, size_t len)
+{
+    return host->ops->munmap(host, addr, len);
+}
+
+static inline ssize_t host_readlink(struct host *host, const char *path, char *buf, size_t size)
+{
+    return host->ops->readlink(host, path, buf, size);
+}
+
+static inline int host_list(struct host *host, const char *path,
+                            int (*entry)(const char *name, void *arg), void *arg)
+{
+    return host->ops->list(host, path, entry, arg);
+}

@@ -1,0 +1,80 @@
+/*
+ * What an address space needs of the kernel's IOMMU interface; one backend a file
+ * (iommu_type1.c). A backend makes system calls and keeps no table of mappings: address_space.c
+ * has the only one, checks before it calls, and never asks for what the rules of one backend
+ * alone would allow (a part of a mapping, an overlap).
+ *
+ * Functions return 0 or -errno and have logged the cause of an error. One thread at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bridge/host.h"
+#include "bridge/sysfs.h"
+
+enum {
+    IOMMU_READ = 1 << 0,  /* the device may read */
+    IOMMU_WRITE = 1 << 1, /* the device may write */
+};
+
+enum {
+    IOMMU_MAX_RANGES = 64,
+};
+
+/* Both ends belong to the range. */
+struct iommu_range {
+    uint64_t first, last;
+};
+
+/* Known once the first device is open; may shrink with each further one. */
+struct iommu_info {
+    uint64_t pgsizes;  /* page sizes that mappings may be aligned to, or'ed */
+    unsigned max_maps; /* entries that the kernel takes */
+    bool coherent;     /* the IOMMU enforces coherency: no-snoop DMA can do no harm */
+    unsigned n_ranges; /* addresses that can be mapped, ascending */
+    struct iommu_range ranges[IOMMU_MAX_RANGES];
+};
+
+struct iommu;
+
+struct iommu_ops {
+    const char *name;
+
+    /*
+     * Brings the device into the address space and opens it; a device that is in already is
+     * opened again after its descriptor was closed. *fd: of the host, the caller's.
+     */
+    int (*open_device)(struct iommu *iommu, const struct sysfs_device *dev, int *fd);
+
+    /*
+     * Maps size bytes of the file from offset at iova and pins them. The descriptor stays the
+     * caller's and may be closed afterwards. *cookie is handed to unmap.
+     */
+    int (*map)(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot, int fd,
+               uint64_t offset, void **cookie);
+
+    /*
+     * Unmaps exactly what one map call mapped. After an error other than of the arguments the
+     * translation may still be there and so the memory's pins.
+     */
+    int (*unmap)(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie);
+
+    /*
+     * Gives back what this process still holds for a mapping that unmap could not take away. The
+     * translation goes with destroy, which is all that may follow.
+     */
+    void (*abandon)(struct iommu *iommu, uint64_t size, void *cookie);
+
+    void (*destroy)(struct iommu *iommu);
+};
+
+struct iommu {
+    const struct iommu_ops *ops;
+    struct host *host;
+    struct iommu_info info;
+};
+
+/* A VFIO container with type1v2. *out: to be destroyed by its ops. */
+int iommu_type1_create(struct host *host, struct iommu **out);

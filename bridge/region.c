@@ -1,0 +1,198 @@
+#include "bridge/region.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/vfio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/device_internal.h"
+#include "bridge/uapi.h"
+#include "proto/base/arith.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/log.h"
+
+/*
+ * The bytes of a capability that may be told to a client, 0 for none of it. SPARSE_MMAP and
+ * unknown ones are left out: the first speaks of a descriptor that is not handed out, the others
+ * could hold what only the host should know.
+ */
+static size_t cap_size_for_client(const struct vfio_info_cap_header *cap)
+{
+    switch (cap->id) {
+    case VFIO_REGION_INFO_CAP_TYPE:
+        return sizeof(struct vfio_region_info_cap_type);
+    case VFIO_REGION_INFO_CAP_MSIX_MAPPABLE:
+        return sizeof(*cap);
+    default:
+        return 0;
+    }
+}
+
+static int append_cap(struct region_info *region, const struct vfio_info_cap_header *cap,
+                      size_t size, size_t *last)
+{
+    size_t at = region->caps_len;
+    size_t aligned = (size + 7) & ~(size_t)7;
+    struct vfio_info_cap_header *copy;
+    char *grown = realloc(region->caps, at + aligned);
+
+    if (!grown)
+        return -ENOMEM;
+    region->caps = grown;
+    region->caps_len = at + aligned;
+    memset(grown + at, 0, aligned);
+    memcpy(grown + at, cap, size);
+    copy = (void *)(grown + at);
+    copy->next = 0;
+    if (at) {
+        copy = (void *)(grown + *last);
+        copy->next = (uint32_t)(sizeof(struct vfio_region_info) + at);
+    }
+    *last = at;
+    return 0;
+}
+
+static int rebuild_caps(struct region_info *region, const void *info, size_t len, uint32_t offset)
+{
+    const struct vfio_info_cap_header *cap;
+    unsigned steps = 0;
+    size_t room, last = 0;
+    int ret = 0;
+
+    for (; !ret && (cap = uapi_cap_at(info, len, offset, &steps, &room)); offset = cap->next) {
+        size_t size = cap_size_for_client(cap);
+
+        if (size && size <= room)
+            ret = append_cap(region, cap, size, &last);
+    }
+    return ret;
+}
+
+static int read_region_info(struct device *dev, uint32_t index, struct region_info *region)
+{
+    struct vfio_region_info in = {.index = index};
+    const struct vfio_region_info *got;
+    cleanup_free_ void *buf = NULL;
+    size_t len;
+    int ret;
+
+    ret =
+        uapi_get_info(dev->host, dev->fd, VFIO_DEVICE_GET_REGION_INFO, &in, sizeof(in), &buf, &len);
+    /* vfio-pci refuses the VGA index of a device that is none, and so say all its region-less
+     * indexes. */
+    if (ret == -EINVAL)
+        return 0;
+    if (ret) {
+        log_error("DEVICE_GET_REGION_INFO of region %u of %s: %s", index, dev->where.bdf,
+                  strerror(-ret));
+        return ret;
+    }
+    got = buf;
+    region->size = got->size;
+    region->offset = got->offset;
+    region->flags = got->flags & (VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE);
+    if (got->flags & VFIO_REGION_INFO_FLAG_CAPS)
+        ret = rebuild_caps(region, buf, len, got->cap_offset);
+    if (region->caps_len)
+        region->flags |= VFIO_REGION_INFO_FLAG_CAPS;
+    return ret;
+}
+
+int region_read_infos(struct device *dev)
+{
+    dev->regions = calloc(dev->info.num_regions, sizeof(*dev->regions));
+    if (!dev->regions)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < dev->info.num_regions; i++) {
+        int ret = read_region_info(dev, i, &dev->regions[i]);
+
+        if (ret)
+            return ret;
+    }
+    return 0;
+}
+
+void region_free_infos(struct device *dev)
+{
+    for (uint32_t i = 0; dev->regions && i < dev->info.num_regions; i++)
+        free(dev->regions[i].caps);
+    free(dev->regions);
+    dev->regions = NULL;
+}
+
+const struct region_info *region_get(const struct device *dev, uint32_t index)
+{
+    return dev->regions && index < dev->info.num_regions ? &dev->regions[index] : NULL;
+}
+
+static int check_access(const struct device *dev, uint32_t index, uint64_t offset, uint32_t count,
+                        uint32_t right)
+{
+    const struct region_info *region = region_get(dev, index);
+
+    if (dev->fd < 0)
+        return -ENODEV;
+    if (!region || !range_within(offset, count, region->size)) {
+        log_peer_warning("access to region %u, offset 0x%" PRIx64 ", %u bytes: outside of the "
+                         "device's regions",
+                         index, offset, count);
+        return -EINVAL;
+    }
+    if (!(region->flags & right)) {
+        log_peer_warning("region %u can't be %s", index,
+                         right == VFIO_REGION_INFO_FLAG_READ ? "read" : "written");
+        return -EACCES;
+    }
+    return 0;
+}
+
+static int explain_access_error(const char *what, uint32_t index, uint64_t offset, uint32_t count,
+                                ssize_t n)
+{
+    int err = n ? (int)-n : EIO; /* 0: the kernel's end of the region is before ours */
+
+    log_peer_warning("%s of %u bytes at 0x%" PRIx64 " of region %u: %s", what, count, offset, index,
+                     strerror(err));
+    return -err;
+}
+
+int region_read(struct device *dev, uint32_t index, uint64_t offset, void *buf, uint32_t count)
+{
+    uint32_t done = 0;
+    int ret = check_access(dev, index, offset, count, VFIO_REGION_INFO_FLAG_READ);
+
+    if (ret)
+        return ret;
+    while (done < count) {
+        ssize_t n = host_pread(dev->host, dev->fd, (char *)buf + done, count - done,
+                               (off_t)(dev->regions[index].offset + offset + done));
+
+        if (n <= 0)
+            return explain_access_error("read", index, offset + done, count - done, n);
+        assert((size_t)n <= count - done);
+        done += (uint32_t)n;
+    }
+    return 0;
+}
+
+int region_write(struct device *dev, uint32_t index, uint64_t offset, const void *buf,
+                 uint32_t count)
+{
+    uint32_t done = 0;
+    int ret = check_access(dev, index, offset, count, VFIO_REGION_INFO_FLAG_WRITE);
+
+    if (ret)
+        return ret;
+    while (done < count) {
+        ssize_t n = host_pwrite(dev->host, dev->fd, (const char *)buf + done, count - done,
+                                (off_t)(dev->regions[index].offset + offset + done));
+
+        if (n <= 0)
+            return explain_access_error("write", index, offset + done, count - done, n);
+        assert((size_t)n <= count - done);
+        done += (uint32_t)n;
+    }
+    return 0;
+}
