@@ -1,0 +1,121 @@
+/*
+ * A simulated kernel below the uAPI: it implements struct host call by call, with VFIO containers
+ * and groups, an IOMMU that translates and faults, and PCI devices that do DMA from threads of
+ * their own, raise interrupts and reset. The bridge runs over it unmodified.
+ *
+ * It answers as Linux does, errno by errno; where versions differ, as 6.1, the oldest that the
+ * bridge supports. BARs are accessed in up to 64 bits, which came later.
+ *
+ *     sysfs:    /sys/bus/pci/devices/BDF/{vendor,device,class,driver,iommu_group,config,...},
+ *               /sys/kernel/iommu_groups/N/devices/
+ *     devices:  /dev/vfio/vfio, /dev/vfio/N
+ *
+ * No other path exists. Descriptors that it hands out are real ones of the process (so that a leak
+ * is seen), which only this host understands; every other descriptor is passed to the kernel
+ * below. It keeps duplicates of the eventfds that are registered, and three descriptors of its own.
+ *
+ * What it can't do: a BAR can't be mapped (ENODEV, though the region says MMAP as vfio-pci's
+ * does); the limits of pinned memory are told in sim_pin.c.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bridge/host.h"
+
+struct sim;
+
+/* A new machine without devices; NULL without memory, descriptors or threads. */
+struct sim *sim_create(void);
+
+/* Stops the devices' threads and frees it. All descriptors must have been closed before. */
+void sim_destroy(struct sim *sim);
+
+/* The host struct to give to the bridge; lives as long as the machine. */
+struct host *sim_host(struct sim *sim);
+
+/*
+ * Adds a device of a model ("edu"), bound to vfio-pci, in a new IOMMU group of its own.
+ * bdf (at least 13 bytes) receives its address, "0000:00:01.0" upwards; all are on root buses,
+ * where no bus can be reset. Returns 0, -ENOENT for a model that does not exist, -ENOMEM, -ENOSPC.
+ */
+int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size);
+
+/*
+ * How the machine is set up. To be called before the device is opened. -ENODEV: no such address.
+ */
+
+/*
+ * A driver's name, "" for none. The group is viable with vfio-pci, pci-stub, pcieport and none;
+ * only a device that vfio-pci has can be opened.
+ */
+int sim_set_driver(struct sim *sim, const char *bdf, const char *driver);
+/* Puts the device into the group of another one. */
+int sim_join_group(struct sim *sim, const char *bdf, const char *sibling_bdf);
+/* Takes the reset method away: no RESET flag, RESET answers EINVAL. */
+int sim_set_no_reset(struct sim *sim, const char *bdf);
+/* errno that open(path) fails with from now on; 0: none. */
+int sim_set_open_error(struct sim *sim, const char *path, int err);
+/* RLIMIT_MEMLOCK as MAP_DMA sees it, in bytes of all containers; UINT64_MAX (the default): no
+ * limit. */
+void sim_set_memlock(struct sim *sim, uint64_t bytes);
+/* dma_entry_limit of type1, for containers that have no IOMMU yet; default 65535. */
+void sim_set_dma_entry_limit(struct sim *sim, unsigned limit);
+/* Vectors that the host can allocate for one device; default: all it has. */
+void sim_set_vector_limit(struct sim *sim, unsigned limit);
+/* false: the IOMMU can't enforce coherency (DMA_CC_IOMMU answers 0); default true. */
+void sim_set_coherent(struct sim *sim, bool coherent);
+
+/*
+ * The fault plan: the Nth call from now (1: the next; 0: no plan) of the given kind fails with
+ * errno err without any effect; then the plan is spent. request: of ioctl only those with this
+ * number, 0 for all. Calls that can't fail or whose failure means nothing (close, munmap) are none.
+ */
+enum sim_call {
+    SIM_CALL_ANY,
+    SIM_CALL_OPEN,
+    SIM_CALL_IOCTL,
+    SIM_CALL_PREAD,
+    SIM_CALL_PWRITE,
+    SIM_CALL_MMAP,
+    SIM_CALL_READLINK,
+    SIM_CALL_LIST,
+};
+void sim_fail_nth(struct sim *sim, enum sim_call call, unsigned long request, unsigned n, int err);
+/* True if the plan has been spent. */
+bool sim_fault_spent(struct sim *sim);
+
+/* What a test sees of the machine's inside. */
+struct sim_stats {
+    unsigned containers, groups, devices; /* open descriptors of each kind */
+    unsigned mappings;                    /* DMA entries in all containers */
+    uint64_t pinned_bytes;
+    uint64_t dma_faults;            /* pages of a transfer that the IOMMU stopped */
+    uint64_t dma_reads, dma_writes; /* transfers that went through whole */
+    unsigned resets;                /* those of the first open and last close too */
+    unsigned ioctls;                /* calls so far */
+};
+void sim_get_stats(struct sim *sim, struct sim_stats *stats);
+
+/* State of one device as the hardware has it (not as a client sees it through vfio-pci). */
+struct sim_device_state {
+    bool bus_master;
+    bool memory_enabled;
+    bool dma_running;
+    bool intx_eventfd;     /* a trigger eventfd is registered */
+    unsigned msi_eventfds; /* vectors of the active MSI or MSI-X set that have one */
+};
+int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_state *state);
+
+/*
+ * Makes the hardware do something, as a guest's driver never could.
+ */
+
+/*
+ * DMA of len bytes at iova by the device, whatever its COMMAND register says; returns 0, or
+ * -EFAULT if the IOMMU stopped any of it.
+ */
+int sim_device_dma(struct sim *sim, const char *bdf, uint64_t iova, void *buf, size_t len,
+                   bool write);

@@ -1,0 +1,133 @@
+#include "bridge/sim/sim_bar.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "bridge/sim/sim_device.h"
+#include "proto/base/arith.h"
+
+/* An access in progress; one of the two buffers is set. */
+struct access {
+    struct sim_device *dev;
+    unsigned bar;
+    uint64_t offset;
+    size_t left;
+    uint8_t *to;
+    const uint8_t *from;
+};
+
+static const struct sim_model_bar *bar_of(const struct access *a)
+{
+    return &a->dev->model->bars[a->bar];
+}
+
+static bool is_io(const struct access *a)
+{
+    return bar_of(a)->flags & PCI_BASE_ADDRESS_SPACE_IO;
+}
+
+/* Bytes from the offset on that are not the MSI-X table's; *hidden: those that are. */
+static size_t outside_msix_table(const struct access *a, size_t *hidden)
+{
+    uint64_t start, end;
+    unsigned bar;
+
+    *hidden = 0;
+    if (!sim_pci_msix_table(a->dev, &bar, &start, &end) || bar != a->bar || a->offset >= end)
+        return a->left;
+    if (a->offset < start)
+        return MIN(a->left, start - a->offset);
+    *hidden = MIN(a->left, end - a->offset);
+    return 0;
+}
+
+/* The widest aligned access that fits. */
+static unsigned access_width(const struct access *a, size_t fits)
+{
+    unsigned width = is_io(a) ? 4 : 8;
+
+    while (width > fits || a->offset % width)
+        width /= 2;
+    return width;
+}
+
+static void advance(struct access *a, size_t n)
+{
+    a->offset += n;
+    a->left -= n;
+    if (a->to)
+        a->to += n;
+    else
+        a->from += n;
+}
+
+/* A port that is not decoded answers as no device would. */
+static void do_io(struct access *a, unsigned width)
+{
+    const struct sim_model *model = a->dev->model;
+    bool decoded = !is_io(a) || sim_pci_io_enabled(a->dev);
+    uint64_t value = 0;
+
+    if (a->to) {
+        value = decoded ? model->bar_read(a->dev->state, a->bar, a->offset, width) : UINT64_MAX;
+        value = htole64(value);
+        memcpy(a->to, &value, width);
+    } else if (decoded) {
+        memcpy(&value, a->from, width);
+        model->bar_write(a->dev->state, a->bar, a->offset, le64toh(value), width);
+    }
+}
+
+/* With the device's lock held. */
+static int step(struct access *a)
+{
+    size_t hidden, fits = outside_msix_table(a, &hidden);
+    unsigned width;
+
+    if (hidden) {
+        if (a->to)
+            memset(a->to, 0xff, hidden);
+        advance(a, hidden);
+        return 0;
+    }
+    if (!is_io(a) && !sim_config_memory_enabled(a->dev))
+        return -EIO;
+    width = access_width(a, fits);
+    do_io(a, width);
+    advance(a, width);
+    return 0;
+}
+
+static ssize_t run(struct access *a)
+{
+    uint32_t size = a->bar < SIM_MODEL_BARS ? bar_of(a)->size : 0;
+    size_t len;
+
+    if (a->offset >= size)
+        return -EINVAL;
+    a->left = MIN(a->left, size - a->offset);
+    len = a->left;
+    while (a->left) {
+        int ret;
+
+        pthread_mutex_lock(&a->dev->lock);
+        ret = step(a);
+        pthread_mutex_unlock(&a->dev->lock);
+        if (ret)
+            return ret;
+    }
+    return (ssize_t)len;
+}
+
+ssize_t sim_bar_read(struct sim_device *dev, unsigned bar, uint64_t offset, void *buf, size_t len)
+{
+    return run(&(struct access){.dev = dev, .bar = bar, .offset = offset, .left = len, .to = buf});
+}
+
+ssize_t sim_bar_write(struct sim_device *dev, unsigned bar, uint64_t offset, const void *buf,
+                      size_t len)
+{
+    return run(
+        &(struct access){.dev = dev, .bar = bar, .offset = offset, .left = len, .from = buf});
+}

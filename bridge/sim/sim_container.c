@@ -1,0 +1,147 @@
+#include "bridge/sim/sim_container.h"
+
+#include <errno.h>
+#include <linux/vfio.h>
+#include <stdlib.h>
+
+#include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_group.h"
+#include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_iommu.h"
+
+static void put(struct sim_container *container)
+{
+    if (--container->refs == 0)
+        free(container);
+}
+
+static void attach_devices(const struct sim_group *group, struct sim_iommu *iommu)
+{
+    for (struct sim_device *dev = NULL; (dev = sim_group_next_device(group, dev));)
+        sim_dma_attach(dev, iommu);
+}
+
+int sim_container_attach(struct sim_container *container, struct sim_group *group)
+{
+    if (container->iommu && container->iommu->vaddr_invalid)
+        return -EBUSY;
+    container->refs++;
+    container->groups++;
+    group->container = container;
+    group->users = 1;
+    attach_devices(group, container->iommu);
+    return 0;
+}
+
+struct sim_iommu *sim_container_detach(struct sim_group *group)
+{
+    struct sim_container *container = group->container;
+    struct sim_iommu *left = NULL;
+
+    attach_devices(group, NULL);
+    group->container = NULL;
+    group->users = 0;
+    if (--container->groups == 0) {
+        left = container->iommu;
+        container->iommu = NULL;
+    }
+    put(container);
+    return left;
+}
+
+static int set_iommu(struct sim *sim, struct sim_container *container, uintptr_t model)
+{
+    if (!container->groups || container->iommu)
+        return -EINVAL;
+    if (model != VFIO_TYPE1_IOMMU && model != VFIO_TYPE1v2_IOMMU)
+        return -ENODEV;
+    container->iommu = sim_iommu_create(sim, model == VFIO_TYPE1v2_IOMMU);
+    if (!container->iommu)
+        return -ENOMEM;
+    for (const struct sim_group *group = sim->groups; group; group = group->next) {
+        if (group->container == container)
+            attach_devices(group, container->iommu);
+    }
+    return 0;
+}
+
+/* What the container does not know goes to its IOMMU's driver, without the machine's lock. */
+static int iommu_ioctl(struct sim_file *file, unsigned long request, void *arg)
+{
+    struct sim_container *container = file->object;
+    struct sim_iommu *iommu = NULL;
+    int ret;
+
+    pthread_mutex_lock(&file->sim->lock);
+    if (container->iommu)
+        iommu = sim_iommu_get(container->iommu);
+    pthread_mutex_unlock(&file->sim->lock);
+    if (!iommu)
+        return -EINVAL;
+    ret = sim_type1_ioctl(iommu, request, arg);
+    sim_iommu_put(iommu);
+    return ret;
+}
+
+static int container_ioctl(struct sim_file *file, unsigned long request, void *arg)
+{
+    struct sim *sim = file->sim;
+    struct sim_container *container = file->object;
+    int ret;
+
+    switch (request) {
+    case VFIO_GET_API_VERSION:
+        return VFIO_API_VERSION;
+    case VFIO_CHECK_EXTENSION:
+        pthread_mutex_lock(&sim->lock);
+        ret = sim_type1_check_extension(sim, container->iommu, (uintptr_t)arg);
+        pthread_mutex_unlock(&sim->lock);
+        return ret;
+    case VFIO_SET_IOMMU:
+        pthread_mutex_lock(&sim->lock);
+        ret = set_iommu(sim, container, (uintptr_t)arg);
+        pthread_mutex_unlock(&sim->lock);
+        return ret;
+    default:
+        return iommu_ioctl(file, request, arg);
+    }
+}
+
+static void container_release(struct sim_file *file)
+{
+    pthread_mutex_lock(&file->sim->lock);
+    put(file->object);
+    pthread_mutex_unlock(&file->sim->lock);
+}
+
+static const struct sim_file_ops container_ops = {
+    .name = "sim-container",
+    .kind = SIM_FILE_CONTAINER,
+    .ioctl = container_ioctl,
+    .release = container_release,
+};
+
+struct sim_container *sim_container_of_file(const struct sim_file *file)
+{
+    return file->ops == &container_ops ? file->object : NULL;
+}
+
+int sim_container_open(struct sim *sim)
+{
+    struct sim_container *container = calloc(1, sizeof(*container));
+    struct sim_file *file;
+    int ret;
+
+    if (!container)
+        return -ENOMEM;
+    container->refs = 1;
+    file = sim_file_create(sim, &container_ops, container);
+    if (!file) {
+        free(container);
+        return -ENOMEM;
+    }
+    ret = sim_file_install(file);
+    if (ret < 0)
+        sim_file_put(file);
+    return ret;
+}

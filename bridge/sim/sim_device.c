@@ -1,0 +1,281 @@
+/*
+ * The descriptor of a device: vfio-pci's life cycle and calls.
+ *
+ * The first open brings the device into a known state: it clears bus mastering, resets, and makes
+ * the client's configuration space anew. The last close does the reverse, so that a device without
+ * a reset method keeps its registers for the next user.
+ *
+ * All devices are on root buses, where a bus reset is not to be had.
+ */
+#include "bridge/sim/sim_device.h"
+
+#include <errno.h>
+#include <linux/vfio.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/sim/sim_bar.h"
+#include "bridge/sim/sim_group.h"
+#include "bridge/sim/sim_info.h"
+#include "bridge/sim/sim_internal.h"
+#include "proto/base/arith.h"
+
+struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *model,
+                                     const char *bdf, uint32_t *memory, uint32_t *port)
+{
+    struct sim_device *dev = calloc(1, sizeof(*dev));
+
+    if (!dev)
+        return NULL;
+    dev->sim = sim;
+    dev->model = model;
+    dev->has_reset = true;
+    snprintf(dev->bdf, sizeof(dev->bdf), "%s", bdf);
+    strcpy(dev->driver, "vfio-pci");
+    pthread_mutex_init(&dev->lock, NULL);
+    sim_dma_init(&dev->dma);
+    sim_irq_init(&dev->irq);
+    sim_pci_init(dev, memory, port);
+    dev->state = model->create(dev);
+    if (!dev->state) {
+        sim_device_free(dev);
+        return NULL;
+    }
+    return dev;
+}
+
+void sim_device_free(struct sim_device *dev)
+{
+    if (dev->state)
+        dev->model->destroy(dev->state);
+    sim_dma_destroy(&dev->dma);
+    pthread_mutex_destroy(&dev->lock);
+    free(dev);
+}
+
+pthread_mutex_t *sim_device_mutex(struct sim_device *dev)
+{
+    return &dev->lock;
+}
+
+bool sim_device_has_driver(const struct sim_device *dev, const char *driver)
+{
+    return !strcmp(dev->driver, driver);
+}
+
+/* The kernel saves and restores the configuration around a reset: COMMAND survives it. */
+static void reset(struct sim_device *dev)
+{
+    uint16_t command = sim_pci_quiesce(dev);
+
+    sim_dma_cancel(dev);
+    dev->model->reset(dev->state);
+    sim_irq_set_intx(dev, false);
+    sim_pci_set_command(dev, command);
+    dev->sim->count.resets++;
+}
+
+/* With sim->lock held, as the next one. */
+static void enable(struct sim_device *dev)
+{
+    uint16_t command;
+
+    pthread_mutex_lock(&dev->lock);
+    command = sim_pci_quiesce(dev);
+    command &= (uint16_t) ~(PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
+    sim_pci_set_command(dev, command | PCI_COMMAND_MEMORY);
+    dev->reset_works = dev->has_reset;
+    if (dev->reset_works)
+        reset(dev);
+    sim_config_open(dev);
+    pthread_mutex_unlock(&dev->lock);
+}
+
+static void disable(struct sim_device *dev)
+{
+    pthread_mutex_lock(&dev->lock);
+    sim_pci_quiesce(dev);
+    sim_irq_close(dev);
+    sim_config_close(dev);
+    if (dev->reset_works)
+        reset(dev);
+    pthread_mutex_unlock(&dev->lock);
+}
+
+static int do_reset(struct sim_device *dev, void *arg)
+{
+    (void)arg;
+    if (!dev->reset_works)
+        return -EINVAL;
+    reset(dev);
+    return 0;
+}
+
+static int hot_reset(struct sim_device *dev, void *arg)
+{
+    uint32_t argsz;
+    int ret = sim_copy_in(&argsz, arg, sizeof(argsz));
+
+    (void)dev;
+    if (ret)
+        return ret;
+    return argsz < sizeof(struct vfio_pci_hot_reset) ? -EINVAL : -ENODEV;
+}
+
+/* No feature is there, but what can be wrong with a request is said first. */
+static int feature(struct sim_device *dev, void *arg)
+{
+    const uint32_t set_get = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_GET;
+    struct vfio_device_feature request;
+    int ret = sim_copy_in(&request, arg, sizeof(request));
+
+    (void)dev;
+    if (ret)
+        return ret;
+    if (request.argsz < sizeof(request) ||
+        request.flags & ~(VFIO_DEVICE_FEATURE_MASK | set_get | VFIO_DEVICE_FEATURE_PROBE))
+        return -EINVAL;
+    if (!(request.flags & VFIO_DEVICE_FEATURE_PROBE) && (request.flags & set_get) == set_get)
+        return -EINVAL;
+    return -ENOTTY;
+}
+
+static const struct {
+    unsigned long request;
+    int (*call)(struct sim_device *dev, void *arg); /* with the device's lock held */
+} ioctls[] = {
+    {VFIO_DEVICE_GET_INFO,               sim_info_get_device},
+    {VFIO_DEVICE_GET_REGION_INFO,        sim_info_get_region},
+    {VFIO_DEVICE_GET_IRQ_INFO,           sim_info_get_irq   },
+    {VFIO_DEVICE_SET_IRQS,               sim_irq_set        },
+    {VFIO_DEVICE_RESET,                  do_reset           },
+    {VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, hot_reset          },
+    {VFIO_DEVICE_PCI_HOT_RESET,          hot_reset          },
+    {VFIO_DEVICE_FEATURE,                feature            },
+};
+
+static int device_ioctl(struct sim_file *file, unsigned long request, void *arg)
+{
+    struct sim_device *dev = file->object;
+
+    for (size_t i = 0; i < ARRAY_SIZE(ioctls); i++) {
+        int ret;
+
+        if (ioctls[i].request != request)
+            continue;
+        pthread_mutex_lock(&dev->lock);
+        ret = ioctls[i].call(dev, arg);
+        pthread_mutex_unlock(&dev->lock);
+        return ret;
+    }
+    return -ENOTTY;
+}
+
+static ssize_t device_pread(struct sim_file *file, void *buf, size_t len, off_t offset)
+{
+    struct sim_device *dev = file->object;
+    uint64_t index = (uint64_t)offset >> SIM_INFO_REGION_SHIFT;
+    uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
+    ssize_t ret;
+
+    if (index != VFIO_PCI_CONFIG_REGION_INDEX)
+        return sim_bar_read(dev, (unsigned)index, at, buf, len);
+    pthread_mutex_lock(&dev->lock);
+    ret = sim_config_read(dev, at, buf, len);
+    pthread_mutex_unlock(&dev->lock);
+    return ret;
+}
+
+static ssize_t device_pwrite(struct sim_file *file, const void *buf, size_t len, off_t offset)
+{
+    struct sim_device *dev = file->object;
+    uint64_t index = (uint64_t)offset >> SIM_INFO_REGION_SHIFT;
+    uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
+    ssize_t ret;
+
+    if (index != VFIO_PCI_CONFIG_REGION_INDEX)
+        return sim_bar_write(dev, (unsigned)index, at, buf, len);
+    pthread_mutex_lock(&dev->lock);
+    ret = sim_config_write(dev, at, buf, len);
+    pthread_mutex_unlock(&dev->lock);
+    return ret;
+}
+
+static void device_release(struct sim_file *file)
+{
+    struct sim_device *dev = file->object;
+    struct sim_file *group_file;
+
+    pthread_mutex_lock(&file->sim->lock);
+    if (--dev->opened == 0)
+        disable(dev);
+    group_file = sim_group_drop_user(dev->group);
+    pthread_mutex_unlock(&file->sim->lock);
+    sim_file_put(group_file);
+}
+
+static const struct sim_file_ops device_ops = {
+    .name = "sim-device",
+    .kind = SIM_FILE_DEVICE,
+    .ioctl = device_ioctl,
+    .pread = device_pread,
+    .pwrite = device_pwrite,
+    .release = device_release,
+};
+
+/* "ADDRESS", or with options behind a blank, of which this device knows none. */
+static int find_by_name(struct sim_group *group, const char *name, struct sim_device **out)
+{
+    for (struct sim_device *dev = group->sim->devices; dev; dev = dev->next) {
+        size_t len = strlen(dev->bdf);
+
+        if (dev->group != group || !sim_device_has_driver(dev, "vfio-pci") ||
+            strncmp(name, dev->bdf, len) || (name[len] && name[len] != ' '))
+            continue;
+        if (name[len + strspn(name + len, " ")])
+            return -EINVAL;
+        *out = dev;
+        return 0;
+    }
+    return -ENODEV;
+}
+
+/* With sim->lock held. */
+static int take_device(struct sim_file *group_file, const char *name, struct sim_device **out)
+{
+    struct sim_device *dev;
+    int ret = find_by_name(group_file->object, name, &dev);
+
+    if (!ret)
+        ret = sim_group_add_user(dev->group);
+    if (ret)
+        return ret;
+    if (dev->opened++ == 0)
+        enable(dev);
+    *out = dev;
+    return 0;
+}
+
+int sim_device_open(struct sim_file *group_file, const char *name)
+{
+    struct sim *sim = group_file->sim;
+    struct sim_file *file = sim_file_create(sim, &device_ops, NULL);
+    struct sim_device *dev;
+    int ret;
+
+    if (!file)
+        return -ENOMEM;
+    pthread_mutex_lock(&sim->lock);
+    ret = take_device(group_file, name, &dev);
+    pthread_mutex_unlock(&sim->lock);
+    if (ret) {
+        free(file); /* never was a device's */
+        return ret;
+    }
+    file->object = dev;
+    ret = sim_file_install(file);
+    if (ret < 0)
+        sim_file_put(file);
+    return ret;
+}

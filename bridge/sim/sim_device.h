@@ -1,0 +1,58 @@
+/*
+ * A device: what the hardware is (its model, its registers) and what vfio-pci makes of it
+ * (virtual configuration space, interrupts). Exists from sim_add_device() to sim_destroy().
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bridge/sim/sim_config.h"
+#include "bridge/sim/sim_dma.h"
+#include "bridge/sim/sim_irq.h"
+#include "bridge/sim/sim_model.h"
+#include "bridge/sim/sim_pci.h"
+
+struct sim;
+struct sim_file;
+struct sim_group;
+
+struct sim_device {
+    struct sim *sim;
+    const struct sim_model *model;
+    void *state; /* the model's */
+    char bdf[16];
+
+    /* With sim->lock. */
+    struct sim_device *next;
+    struct sim_group *group;
+    char driver[32];
+    bool has_reset;
+    unsigned opened; /* descriptors */
+
+    pthread_mutex_t lock; /* for the block below */
+    bool reset_works;     /* as tried at the first open */
+    struct sim_pci pci;
+    struct sim_config config;
+    struct sim_irq irq;
+
+    struct sim_dma dma;
+};
+
+/*
+ * A new device at power-on; NULL without memory. memory, port: the next free addresses for its
+ * BARs.
+ */
+struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *model,
+                                     const char *bdf, uint32_t *memory, uint32_t *port);
+void sim_device_free(struct sim_device *dev);
+
+/*
+ * VFIO_GROUP_GET_DEVICE_FD: a new descriptor, or -errno. The first one enables the device, and
+ * each holds the group open.
+ */
+int sim_device_open(struct sim_file *group_file, const char *name);
+
+/* With sim->lock held. */
+bool sim_device_has_driver(const struct sim_device *dev, const char *driver);

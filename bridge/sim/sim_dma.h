@@ -1,0 +1,32 @@
+/*
+ * How a device reaches memory: bus mastering, the domain it is attached to, and the promise
+ * that a transfer is over once someone has cut the device off.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sim_device;
+struct sim_iommu;
+
+struct sim_dma {
+    pthread_mutex_t lock;
+    struct sim_iommu *iommu; /* NULL: blocked */
+    bool bus_master;
+    uint64_t epoch;
+};
+
+void sim_dma_init(struct sim_dma *dma);
+void sim_dma_destroy(struct sim_dma *dma);
+
+/* Each returns when no transfer of the time before is under way. */
+void sim_dma_set_bus_master(struct sim_device *dev, bool on);
+void sim_dma_attach(struct sim_device *dev, struct sim_iommu *iommu);
+/* No transfer that was asked for until now is made any more. */
+void sim_dma_cancel(struct sim_device *dev);
+
+/* Of a device that does not care for its COMMAND register. As sim_dma_transfer(). */
+int sim_dma_force(struct sim_device *dev, uint64_t iova, void *buf, size_t len, bool write);

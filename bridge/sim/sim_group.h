@@ -1,0 +1,48 @@
+/*
+ * IOMMU groups and their descriptors (/dev/vfio/N).
+ *
+ * With sim->lock held, unless stated.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+struct sim;
+struct sim_container;
+struct sim_device;
+struct sim_file;
+
+struct sim_group {
+    struct sim *sim;
+    struct sim_group *next;
+    int number;
+    struct sim_file *opened; /* the one descriptor's */
+    struct sim_container *container;
+    unsigned users; /* of the container: the group itself, and a descriptor of a device each */
+};
+
+/* A new group of the machine; NULL without memory. */
+struct sim_group *sim_group_create(struct sim *sim, int number);
+/* Frees the group if no device is in it. */
+void sim_group_drop_if_empty(struct sim_group *group);
+
+struct sim_group *sim_group_find(struct sim *sim, int number);
+
+/* The first device of the group, or the one behind dev; NULL: no more. */
+struct sim_device *sim_group_next_device(const struct sim_group *group, struct sim_device *dev);
+
+/* False: a driver that does DMA itself has one of the devices. */
+bool sim_group_is_viable(const struct sim_group *group);
+
+/*
+ * open of /dev/vfio/N, a descriptor or -errno. -ENOENT: no such group, or none of it is
+ * vfio-pci's; -EBUSY: it is open. Without the lock.
+ */
+int sim_group_open(struct sim *sim, int number);
+
+/*
+ * A device's descriptor keeps the group's file open. add: -EINVAL if the group's container has no
+ * IOMMU. drop: the reference to be put without the lock.
+ */
+int sim_group_add_user(struct sim_group *group);
+struct sim_file *sim_group_drop_user(struct sim_group *group);

@@ -1,0 +1,168 @@
+/*
+ * The calls of struct host: the fault plan, then the file behind the descriptor, or the kernel for
+ * a descriptor that is none of the machine's.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bridge/sim/sim_container.h"
+#include "bridge/sim/sim_group.h"
+#include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_sysfs.h"
+
+/* The errno that the call shall fail with. request: of an ioctl. */
+static int hit_fault(struct sim *sim, enum sim_call call, unsigned long request)
+{
+    struct sim_fault *fault = &sim->fault;
+    int ret = 0;
+
+    if (!fault->armed)
+        return 0;
+    pthread_mutex_lock(&fault->lock);
+    if (fault->armed && (fault->call == SIM_CALL_ANY || fault->call == call) &&
+        (!fault->request || (call == SIM_CALL_IOCTL && fault->request == request)) &&
+        --fault->left == 0) {
+        fault->armed = false;
+        fault->spent = true;
+        ret = fault->err;
+    }
+    pthread_mutex_unlock(&fault->lock);
+    return ret;
+}
+
+static int open_path(struct sim *sim, const char *path, int flags)
+{
+    int number, end = 0;
+
+    if (!strcmp(path, "/dev/vfio/vfio"))
+        return sim_container_open(sim);
+    if (sscanf(path, "/dev/vfio/%d%n", &number, &end) == 1 && !path[end])
+        return sim_group_open(sim, number);
+    return sim_sysfs_open(sim, path, flags);
+}
+
+static int sim_host_open(struct host *host, const char *path, int flags)
+{
+    struct sim *sim = sim_of_host(host);
+    int err = hit_fault(sim, SIM_CALL_OPEN, 0);
+
+    if (!err)
+        err = sim_open_error(sim, path);
+    return err ? -err : open_path(sim, path, flags);
+}
+
+static int sim_host_close(struct host *host, int fd)
+{
+    int ret = sim_file_close(sim_of_host(host), fd);
+
+    return ret == -EBADF ? host_linux()->ops->close(host_linux(), fd) : ret;
+}
+
+static int sim_host_ioctl(struct host *host, int fd, unsigned long request, void *arg)
+{
+    struct sim *sim = sim_of_host(host);
+    int ret, err = hit_fault(sim, SIM_CALL_IOCTL, request);
+    struct sim_file *file;
+
+    sim->count.ioctls++;
+    if (err)
+        return -err;
+    file = sim_file_get(sim, fd);
+    if (!file)
+        return host_ioctl(host_linux(), fd, request, arg);
+    ret = file->ops->ioctl ? file->ops->ioctl(file, request, arg) : -ENOTTY;
+    sim_file_put(file);
+    return ret;
+}
+
+static ssize_t sim_host_pread(struct host *host, int fd, void *buf, size_t len, off_t offset)
+{
+    struct sim *sim = sim_of_host(host);
+    int err = hit_fault(sim, SIM_CALL_PREAD, 0);
+    struct sim_file *file;
+    ssize_t ret = 0;
+
+    if (err)
+        return -err;
+    file = sim_file_get(sim, fd);
+    if (!file)
+        return host_pread(host_linux(), fd, buf, len, offset);
+    if (offset < 0 || !file->ops->pread)
+        ret = -EINVAL;
+    else if (len)
+        ret = file->ops->pread(file, buf, len, offset);
+    sim_file_put(file);
+    return ret;
+}
+
+static ssize_t sim_host_pwrite(struct host *host, int fd, const void *buf, size_t len, off_t offset)
+{
+    struct sim *sim = sim_of_host(host);
+    int err = hit_fault(sim, SIM_CALL_PWRITE, 0);
+    struct sim_file *file;
+    ssize_t ret = 0;
+
+    if (err)
+        return -err;
+    file = sim_file_get(sim, fd);
+    if (!file)
+        return host_pwrite(host_linux(), fd, buf, len, offset);
+    if (offset < 0 || !file->ops->pwrite)
+        ret = -EINVAL;
+    else if (len)
+        ret = file->ops->pwrite(file, buf, len, offset);
+    sim_file_put(file);
+    return ret;
+}
+
+/* Registers are simulated access by access, and so can't be mapped. */
+static int sim_host_mmap(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
+                         off_t offset)
+{
+    struct sim *sim = sim_of_host(host);
+    int err = hit_fault(sim, SIM_CALL_MMAP, 0);
+    struct sim_file *file;
+
+    if (err)
+        return -err;
+    file = sim_file_get(sim, fd);
+    if (!file)
+        return host_mmap(host_linux(), addr, len, prot, flags, fd, offset);
+    sim_file_put(file);
+    return -ENODEV;
+}
+
+static int sim_host_munmap(struct host *host, void *addr, size_t len)
+{
+    (void)host;
+    return host_munmap(host_linux(), addr, len);
+}
+
+static ssize_t sim_host_readlink(struct host *host, const char *path, char *buf, size_t size)
+{
+    int err = hit_fault(sim_of_host(host), SIM_CALL_READLINK, 0);
+
+    return err ? -err : sim_sysfs_readlink(sim_of_host(host), path, buf, size);
+}
+
+static int sim_host_list(struct host *host, const char *path,
+                         int (*entry)(const char *name, void *arg), void *arg)
+{
+    int err = hit_fault(sim_of_host(host), SIM_CALL_LIST, 0);
+
+    return err ? -err : sim_sysfs_list(sim_of_host(host), path, entry, arg);
+}
+
+const struct host_ops sim_host_ops = {
+    .name = "sim",
+    .open = sim_host_open,
+    .close = sim_host_close,
+    .ioctl = sim_host_ioctl,
+    .pread = sim_host_pread,
+    .pwrite = sim_host_pwrite,
+    .mmap = sim_host_mmap,
+    .munmap = sim_host_munmap,
+    .readlink = sim_host_readlink,
+    .list = sim_host_list,
+};

@@ -1,0 +1,108 @@
+/*
+ * The questions about a device that vfio-pci answers.
+ */
+#include "bridge/sim/sim_info.h"
+
+#include <errno.h>
+#include <linux/vfio.h>
+
+#include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_internal.h"
+
+int sim_info_get_device(struct sim_device *dev, void *arg)
+{
+    size_t minsz = offsetof(struct vfio_device_info, cap_offset);
+    struct vfio_device_info info = {0};
+    int ret = sim_copy_in(&info, arg, minsz);
+
+    if (ret)
+        return ret;
+    if (info.argsz < minsz)
+        return -EINVAL;
+    if (info.argsz >= sizeof(info))
+        minsz = sizeof(info);
+    info.flags = VFIO_DEVICE_FLAGS_PCI | (dev->reset_works ? VFIO_DEVICE_FLAGS_RESET : 0u);
+    info.num_regions = VFIO_PCI_NUM_REGIONS;
+    info.num_irqs = VFIO_PCI_NUM_IRQS;
+    return sim_copy_out(arg, &info, minsz);
+}
+
+/* False: there is nothing behind the index. */
+static bool describe_region(const struct sim_device *dev, struct vfio_region_info *info)
+{
+    const struct sim_model_bar *bar;
+
+    if (info->index == VFIO_PCI_CONFIG_REGION_INDEX) {
+        info->size = dev->pci.size;
+        info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+        return true;
+    }
+    if (info->index > VFIO_PCI_BAR5_REGION_INDEX)
+        return false;
+    bar = &dev->model->bars[info->index];
+    if (!bar->size)
+        return false;
+    info->size = bar->size;
+    info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+    if (!(bar->flags & PCI_BASE_ADDRESS_SPACE_IO))
+        info->flags |= VFIO_REGION_INFO_FLAG_MMAP;
+    return true;
+}
+
+static bool has_msix_table(const struct sim_device *dev, const struct vfio_region_info *info)
+{
+    uint64_t start, end;
+    unsigned bar;
+
+    return info->flags & VFIO_REGION_INFO_FLAG_MMAP &&
+           sim_pci_msix_table(dev, &bar, &start, &end) && bar == info->index;
+}
+
+int sim_info_get_region(struct sim_device *dev, void *arg)
+{
+    const struct vfio_info_cap_header mappable = {
+        .id = VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
+        .version = 1,
+    };
+    struct vfio_region_info info;
+    int ret = sim_copy_in(&info, arg, sizeof(info));
+
+    if (ret)
+        return ret;
+    if (info.argsz < sizeof(info) || info.index >= VFIO_PCI_VGA_REGION_INDEX)
+        return -EINVAL;
+    info.offset = (uint64_t)info.index << SIM_INFO_REGION_SHIFT;
+    if (!describe_region(dev, &info)) {
+        info.size = 0;
+        info.flags = 0;
+    } else if (has_msix_table(dev, &info)) {
+        info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
+        info.cap_offset = 0;
+        if (info.argsz < sizeof(info) + sizeof(mappable)) {
+            info.argsz = sizeof(info) + sizeof(mappable);
+        } else {
+            info.cap_offset = sizeof(info);
+            memcpy((char *)arg + sizeof(info), &mappable, sizeof(mappable));
+        }
+    }
+    return sim_copy_out(arg, &info, sizeof(info));
+}
+
+int sim_info_get_irq(struct sim_device *dev, void *arg)
+{
+    struct vfio_irq_info info;
+    int ret = sim_copy_in(&info, arg, sizeof(info));
+
+    if (ret)
+        return ret;
+    if (info.argsz < sizeof(info) || info.index >= VFIO_PCI_NUM_IRQS)
+        return -EINVAL;
+    if (info.index == VFIO_PCI_ERR_IRQ_INDEX && !sim_pci_is_express(dev))
+        return -EINVAL;
+    info.flags = VFIO_IRQ_INFO_EVENTFD;
+    info.flags |= info.index == VFIO_PCI_INTX_IRQ_INDEX
+                      ? VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED
+                      : VFIO_IRQ_INFO_NORESIZE;
+    info.count = sim_irq_count(dev, info.index);
+    return sim_copy_out(arg, &info, sizeof(info));
+}

@@ -1,0 +1,65 @@
+/*
+ * What a test sees of the machine, and what it makes the hardware do.
+ */
+#include <errno.h>
+#include <linux/vfio.h>
+
+#include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_internal.h"
+
+void sim_get_stats(struct sim *sim, struct sim_stats *stats)
+{
+    *stats = (struct sim_stats){
+        .containers = sim_file_count(sim, SIM_FILE_CONTAINER),
+        .groups = sim_file_count(sim, SIM_FILE_GROUP),
+        .devices = sim_file_count(sim, SIM_FILE_DEVICE),
+        .mappings = sim->count.mappings,
+        .pinned_bytes = sim->count.pinned_bytes,
+        .dma_faults = sim->count.dma_faults,
+        .dma_reads = sim->count.dma_reads,
+        .dma_writes = sim->count.dma_writes,
+        .resets = sim->count.resets,
+        .ioctls = sim->count.ioctls,
+    };
+}
+
+static unsigned count_msi_eventfds(const struct sim_irq *irq, bool intx)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < irq->count && !intx; i++)
+        count += irq->triggers[i] >= 0;
+    return count;
+}
+
+int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_state *state)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+    bool intx;
+
+    if (!dev)
+        return -ENODEV;
+    pthread_mutex_unlock(&sim->lock);
+    pthread_mutex_lock(&dev->lock);
+    intx = dev->irq.active == VFIO_PCI_INTX_IRQ_INDEX;
+    *state = (struct sim_device_state){
+        .bus_master = sim_pci_bus_master(dev),
+        .memory_enabled = sim_pci_read(dev, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY,
+        .dma_running = dev->model->dma_running(dev->state),
+        .intx_eventfd = intx && dev->irq.triggers[0] >= 0,
+        .msi_eventfds = count_msi_eventfds(&dev->irq, intx),
+    };
+    pthread_mutex_unlock(&dev->lock);
+    return 0;
+}
+
+int sim_device_dma(struct sim *sim, const char *bdf, uint64_t iova, void *buf, size_t len,
+                   bool write)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+
+    if (!dev)
+        return -ENODEV;
+    pthread_mutex_unlock(&sim->lock);
+    return sim_dma_force(dev, iova, buf, len, write);
+}

@@ -1,0 +1,68 @@
+/*
+ * What a model of a device is to the machine, and what the machine offers to it.
+ *
+ * To add a device: describe it by a struct sim_model in a file of its own and enter that in the
+ * table of sim.c. Its functions are called with the device's lock held unless they say otherwise;
+ * threads of its own take it by sim_device_mutex().
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sim_device;
+
+enum {
+    SIM_MODEL_CONFIG = 256,
+    SIM_MODEL_BARS = 6,
+};
+
+struct sim_model_bar {
+    uint32_t size;  /* a power of two, 0: none */
+    uint32_t flags; /* the register's fixed bits: PCI_BASE_ADDRESS_* */
+};
+
+struct sim_model {
+    const char *name;
+    /* Configuration space as the firmware leaves it, but for the BARs, and the bits that the
+     * hardware lets be written. Capabilities: MSI, MSI-X, PCI Express, vendor-specific. */
+    const uint8_t *config;
+    const uint8_t *config_writable;
+    struct sim_model_bar bars[SIM_MODEL_BARS];
+
+    /* The model's state, NULL on failure. Without the lock, before the device is seen. */
+    void *(*create)(struct sim_device *dev);
+    /* Ends its threads and frees it. Without the lock. */
+    void (*destroy)(void *state);
+
+    /* Back to power-on. No transfer is under way and none that was will complete. */
+    void (*reset)(void *state);
+    /* width: 1, 2, 4, 8 bytes; offset: aligned to it. */
+    uint64_t (*bar_read)(void *state, unsigned bar, uint64_t offset, unsigned width);
+    void (*bar_write)(void *state, unsigned bar, uint64_t offset, uint64_t value, unsigned width);
+    bool (*dma_running)(void *state);
+};
+
+extern const struct sim_model sim_edu_model;
+
+/*
+ * For models.
+ */
+pthread_mutex_t *sim_device_mutex(struct sim_device *dev);
+
+/* With the lock held: the INTx line; MSI or MSI-X on as the hardware sees it; a message. */
+void sim_irq_set_intx(struct sim_device *dev, bool level);
+bool sim_irq_msi_enabled(struct sim_device *dev);
+void sim_irq_notify(struct sim_device *dev, unsigned vector);
+
+/*
+ * A transfer, made without the device's lock so that resetting the device can wait for it. epoch:
+ * of the moment when the transfer was asked for. Returns 0; -EFAULT if the IOMMU stopped any of
+ * it; -EPERM if bus mastering is off; -ECANCELED if the device has been reset since. What could
+ * not be read is zeros, what could not be written is lost.
+ */
+uint64_t sim_dma_epoch(struct sim_device *dev);
+int sim_dma_transfer(struct sim_device *dev, uint64_t epoch, uint64_t iova, void *buf, size_t len,
+                     bool write);

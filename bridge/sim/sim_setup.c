@@ -1,0 +1,138 @@
+/*
+ * The machine as a test sets it up, and its fault plan.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_group.h"
+#include "bridge/sim/sim_internal.h"
+
+struct sim_open_error {
+    struct sim_open_error *next;
+    int err;
+    char path[];
+};
+
+int sim_set_driver(struct sim *sim, const char *bdf, const char *driver)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+
+    if (!dev)
+        return -ENODEV;
+    snprintf(dev->driver, sizeof(dev->driver), "%s", driver);
+    pthread_mutex_unlock(&sim->lock);
+    return 0;
+}
+
+int sim_join_group(struct sim *sim, const char *bdf, const char *sibling_bdf)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+    struct sim_device *sibling = dev ? sim_find_device(sim, sibling_bdf) : NULL;
+
+    if (!dev)
+        return -ENODEV;
+    if (sibling && sibling->group != dev->group) {
+        struct sim_group *left = dev->group;
+
+        dev->group = sibling->group;
+        sim_group_drop_if_empty(left);
+    }
+    pthread_mutex_unlock(&sim->lock);
+    return sibling ? 0 : -ENODEV;
+}
+
+int sim_set_no_reset(struct sim *sim, const char *bdf)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+
+    if (!dev)
+        return -ENODEV;
+    dev->has_reset = false;
+    pthread_mutex_unlock(&sim->lock);
+    return 0;
+}
+
+int sim_set_open_error(struct sim *sim, const char *path, int err)
+{
+    struct sim_open_error *e = malloc(sizeof(*e) + strlen(path) + 1);
+
+    if (!e)
+        return -ENOMEM;
+    strcpy(e->path, path);
+    e->err = err;
+    pthread_mutex_lock(&sim->lock);
+    e->next = sim->open_errors;
+    sim->open_errors = e;
+    pthread_mutex_unlock(&sim->lock);
+    return 0;
+}
+
+void sim_forget_open_errors(struct sim *sim)
+{
+    while (sim->open_errors) {
+        struct sim_open_error *e = sim->open_errors;
+
+        sim->open_errors = e->next;
+        free(e);
+    }
+}
+
+/* What was said of a path last is in front. */
+int sim_open_error(struct sim *sim, const char *path)
+{
+    const struct sim_open_error *e;
+    int err;
+
+    pthread_mutex_lock(&sim->lock);
+    for (e = sim->open_errors; e && strcmp(e->path, path);)
+        e = e->next;
+    err = e ? e->err : 0;
+    pthread_mutex_unlock(&sim->lock);
+    return err;
+}
+
+void sim_set_memlock(struct sim *sim, uint64_t bytes)
+{
+    sim->memlock = bytes;
+}
+
+void sim_set_dma_entry_limit(struct sim *sim, unsigned limit)
+{
+    sim->entry_limit = limit;
+}
+
+void sim_set_vector_limit(struct sim *sim, unsigned limit)
+{
+    sim->vector_limit = limit;
+}
+
+void sim_set_coherent(struct sim *sim, bool coherent)
+{
+    sim->coherent = coherent;
+}
+
+void sim_fail_nth(struct sim *sim, enum sim_call call, unsigned long request, unsigned n, int err)
+{
+    struct sim_fault *fault = &sim->fault;
+
+    pthread_mutex_lock(&fault->lock);
+    fault->call = call;
+    fault->request = request;
+    fault->left = n;
+    fault->err = err;
+    fault->spent = false;
+    fault->armed = n > 0;
+    pthread_mutex_unlock(&fault->lock);
+}
+
+bool sim_fault_spent(struct sim *sim)
+{
+    bool spent;
+
+    pthread_mutex_lock(&sim->fault.lock);
+    spent = sim->fault.spent;
+    pthread_mutex_unlock(&sim->fault.lock);
+    return spent;
+}

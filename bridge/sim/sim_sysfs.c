@@ -1,0 +1,316 @@
+/*
+ *     /sys/bus/pci/devices/BDF/ATTRIBUTE
+ *     /sys/bus/pci/devices/BDF/{driver,iommu_group} -> the usual places
+ *     /sys/kernel/iommu_groups/N/devices/BDF -> the device
+ */
+#include "bridge/sim/sim_sysfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_group.h"
+#include "bridge/sim/sim_internal.h"
+#include "proto/base/arith.h"
+#include "proto/base/cleanup.h"
+
+#define DEVICES "/sys/bus/pci/devices"
+#define GROUPS  "/sys/kernel/iommu_groups"
+
+enum {
+    NAME_SIZE = 32,
+};
+
+/* Files of a device that are a register in hexadecimal. */
+static const struct {
+    const char *name;
+    uint8_t offset, width;
+} attributes[] = {
+    {"vendor",           PCI_VENDOR_ID,           2},
+    {"device",           PCI_DEVICE_ID,           2},
+    {"subsystem_vendor", PCI_SUBSYSTEM_VENDOR_ID, 2},
+    {"subsystem_device", PCI_SUBSYSTEM_ID,        2},
+    {"revision",         PCI_REVISION_ID,         1},
+    {"class",            PCI_CLASS_PROG,          3},
+};
+
+/*
+ * A path that is understood. What is NULL or empty is not in the path; the kinds are told apart by
+ * that.
+ */
+struct place {
+    struct sim_group *group;
+    struct sim_device *dev;
+    char rest[NAME_SIZE]; /* behind the device */
+};
+
+/* "/NAME/rest": the name to out, returns the rest. NULL: there is none that fits. */
+static const char *split_name(const char *path, char *out, size_t size)
+{
+    size_t len;
+
+    if (*path++ != '/')
+        return NULL;
+    len = strcspn(path, "/");
+    if (!len || len >= size)
+        return NULL;
+    memcpy(out, path, len);
+    out[len] = '\0';
+    return path + len;
+}
+
+/* "" or "/rest", to place->rest. */
+static bool take_rest(struct place *place, const char *rest)
+{
+    if (!*rest)
+        return true;
+    rest = split_name(rest, place->rest, sizeof(place->rest));
+    return rest && !*rest;
+}
+
+/* DEVICES/BDF[/rest]. With sim->lock held, as the next ones. */
+static bool find_device(struct sim *sim, const char *path, struct place *place)
+{
+    char bdf[NAME_SIZE];
+
+    if (strncmp(path, DEVICES "/", sizeof(DEVICES)))
+        return false;
+    path = split_name(path + sizeof(DEVICES) - 1, bdf, sizeof(bdf));
+    if (!path)
+        return false;
+    place->dev = sim_find_device(sim, bdf);
+    return place->dev && take_rest(place, path);
+}
+
+/* GROUPS/N/devices[/BDF] */
+static bool find_group(struct sim *sim, const char *path, struct place *place)
+{
+    char name[NAME_SIZE], number[NAME_SIZE];
+
+    if (strncmp(path, GROUPS "/", sizeof(GROUPS)))
+        return false;
+    path = split_name(path + sizeof(GROUPS) - 1, name, sizeof(name));
+    if (!path)
+        return false;
+    place->group = sim_group_find(sim, atoi(name));
+    snprintf(number, sizeof(number), "%d", place->group ? place->group->number : -1);
+    if (strcmp(name, number))
+        return false;
+    path = split_name(path, name, sizeof(name));
+    return path && !strcmp(name, "devices") && take_rest(place, path);
+}
+
+static ssize_t show_attribute(const struct sim_device *dev, const char *name, char *buf,
+                              size_t size)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(attributes); i++) {
+        if (!strcmp(attributes[i].name, name))
+            return snprintf(buf, size, "0x%0*x\n", 2 * attributes[i].width,
+                            sim_pci_read(dev, attributes[i].offset, attributes[i].width));
+    }
+    if (strcmp(name, "config"))
+        return -ENOENT;
+    memcpy(buf, dev->pci.config, MIN(size, dev->pci.size));
+    return (ssize_t)dev->pci.size;
+}
+
+struct content {
+    size_t len;
+    char data[PCI_CFG_SPACE_EXP_SIZE];
+};
+
+static ssize_t sysfs_pread(struct sim_file *file, void *buf, size_t len, off_t offset)
+{
+    const struct content *content = file->object;
+
+    if ((size_t)offset >= content->len)
+        return 0;
+    len = MIN(len, content->len - (size_t)offset);
+    memcpy(buf, content->data + offset, len);
+    return (ssize_t)len;
+}
+
+static ssize_t sysfs_pwrite(struct sim_file *file, const void *buf, size_t len, off_t offset)
+{
+    (void)file;
+    (void)buf;
+    (void)len;
+    (void)offset;
+    return -EBADF; /* open for reading alone */
+}
+
+static void sysfs_release(struct sim_file *file)
+{
+    free(file->object);
+}
+
+static const struct sim_file_ops sysfs_ops = {
+    .name = "sim-sysfs",
+    .kind = SIM_FILE_SYSFS,
+    .pread = sysfs_pread,
+    .pwrite = sysfs_pwrite,
+    .release = sysfs_release,
+};
+
+static ssize_t read_content(struct sim *sim, const char *path, struct content *content)
+{
+    struct place place = {0};
+    ssize_t ret = -ENOENT;
+
+    pthread_mutex_lock(&sim->lock);
+    if (find_device(sim, path, &place)) {
+        pthread_mutex_lock(&place.dev->lock);
+        ret = place.rest[0]
+                  ? show_attribute(place.dev, place.rest, content->data, sizeof(content->data))
+                  : -EISDIR;
+        pthread_mutex_unlock(&place.dev->lock);
+    }
+    pthread_mutex_unlock(&sim->lock);
+    return ret;
+}
+
+int sim_sysfs_open(struct sim *sim, const char *path, int flags)
+{
+    cleanup_free_ struct content *content = calloc(1, sizeof(*content));
+    struct sim_file *file;
+    ssize_t len;
+    int ret;
+
+    if (!content)
+        return -ENOMEM;
+    len = read_content(sim, path, content);
+    if (len < 0)
+        return (int)len;
+    if ((flags & O_ACCMODE) != O_RDONLY)
+        return -EACCES;
+    content->len = (size_t)len;
+    file = sim_file_create(sim, &sysfs_ops, content);
+    if (!file)
+        return -ENOMEM;
+    content = NULL; /* the file's */
+    ret = sim_file_install(file);
+    if (ret < 0)
+        sim_file_put(file);
+    return ret;
+}
+
+static int format_link(struct sim *sim, const char *path, char *buf, size_t size)
+{
+    struct place place = {0};
+    bool in_device = find_device(sim, path, &place);
+
+    if (in_device && !place.rest[0])
+        return snprintf(buf, size, "../../../devices/pci%.7s/%s", place.dev->bdf, place.dev->bdf);
+    if (in_device && !strcmp(place.rest, "driver") && place.dev->driver[0])
+        return snprintf(buf, size, "../../../bus/pci/drivers/%s", place.dev->driver);
+    if (in_device && !strcmp(place.rest, "iommu_group"))
+        return snprintf(buf, size, "../../../kernel/iommu_groups/%d", place.dev->group->number);
+    if (!in_device && find_group(sim, path, &place) && place.rest[0]) {
+        struct sim_device *dev = sim_find_device(sim, place.rest);
+
+        if (dev && dev->group == place.group)
+            return snprintf(buf, size, "../../../../devices/pci%.7s/%s", dev->bdf, dev->bdf);
+    }
+    return -ENOENT;
+}
+
+ssize_t sim_sysfs_readlink(struct sim *sim, const char *path, char *buf, size_t size)
+{
+    int len;
+
+    pthread_mutex_lock(&sim->lock);
+    len = format_link(sim, path, buf, size);
+    pthread_mutex_unlock(&sim->lock);
+    return len >= 0 && (size_t)len >= size ? -ENAMETOOLONG : len;
+}
+
+/* The names of a directory; collected first, because who is told of them may call the machine. */
+struct names {
+    char (*name)[NAME_SIZE];
+    size_t count, size;
+};
+
+static int add_name(struct names *names, const char *name)
+{
+    if (names->count == names->size) {
+        size_t size = names->size ? 2 * names->size : 16;
+        void *grown = realloc(names->name, size * sizeof(*names->name));
+
+        if (!grown)
+            return -ENOMEM;
+        names->name = grown;
+        names->size = size;
+    }
+    snprintf(names->name[names->count++], NAME_SIZE, "%s", name);
+    return 0;
+}
+
+/* group NULL: of all groups */
+static int add_devices(struct sim *sim, const struct sim_group *group, struct names *names)
+{
+    int ret = 0;
+
+    for (struct sim_device *dev = sim->devices; dev && !ret; dev = dev->next) {
+        if (!group || dev->group == group)
+            ret = add_name(names, dev->bdf);
+    }
+    return ret;
+}
+
+static int add_groups(struct sim *sim, struct names *names)
+{
+    char number[NAME_SIZE];
+    int ret = 0;
+
+    for (struct sim_group *group = sim->groups; group && !ret; group = group->next) {
+        snprintf(number, sizeof(number), "%d", group->number);
+        ret = add_name(names, number);
+    }
+    return ret;
+}
+
+static int add_attributes(const struct sim_device *dev, struct names *names)
+{
+    int ret = add_name(names, "iommu_group");
+
+    for (size_t i = 0; i < ARRAY_SIZE(attributes) && !ret; i++)
+        ret = add_name(names, attributes[i].name);
+    if (!ret)
+        ret = add_name(names, "config");
+    if (!ret && dev->driver[0])
+        ret = add_name(names, "driver");
+    return ret;
+}
+
+static int collect(struct sim *sim, const char *path, struct names *names)
+{
+    struct place place = {0};
+
+    if (!strcmp(path, DEVICES))
+        return add_devices(sim, NULL, names);
+    if (!strcmp(path, GROUPS))
+        return add_groups(sim, names);
+    if (find_device(sim, path, &place) && !place.rest[0])
+        return add_attributes(place.dev, names);
+    if (!place.dev && find_group(sim, path, &place) && !place.rest[0])
+        return add_devices(sim, place.group, names);
+    return -ENOENT;
+}
+
+int sim_sysfs_list(struct sim *sim, const char *path, int (*entry)(const char *name, void *arg),
+                   void *arg)
+{
+    struct names names = {0};
+    int ret;
+
+    pthread_mutex_lock(&sim->lock);
+    ret = collect(sim, path, &names);
+    pthread_mutex_unlock(&sim->lock);
+    for (size_t i = 0; i < names.count && !ret; i++)
+        ret = entry(names.name[i], arg);
+    free(names.name);
+    return ret;
+}
