@@ -1,0 +1,241 @@
+#include "server/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "bridge/sysfs.h"
+#include "proto/base/arith.h"
+
+struct option_row {
+    const char *name;
+    const char *value; /* what it stands for in the help; NULL: the option has none */
+    int (*set)(struct config *config, const char *value);
+    const char *help;
+};
+
+/*
+ * --device and --socket-path (or --fd) come in pairs, in either order: each fills the first
+ * export that still lacks it.
+ */
+static struct export_config *export_lacking(struct config *config, bool device)
+{
+    for (size_t i = 0; i < config->n_exports; i++) {
+        struct export_config *e = &config->exports[i];
+
+        if (device ? !e->device : !e->socket_path && e->fd < 0)
+            return e;
+    }
+    if (config->n_exports == CONFIG_MAX_EXPORTS) {
+        log_error("more than %d exports", CONFIG_MAX_EXPORTS);
+        return NULL;
+    }
+    config->exports[config->n_exports] = (struct export_config){.fd = -1};
+    return &config->exports[config->n_exports++];
+}
+
+static int set_device(struct config *config, const char *value)
+{
+    struct export_config *e;
+
+    if (!sysfs_is_bdf(value) && strncmp(value, "sim:", 4)) {
+        log_error("--device %s: neither a PCI address in full (0000:01:00.0) nor a simulated "
+                  "device (sim:edu)",
+                  value);
+        return -EINVAL;
+    }
+    e = export_lacking(config, true);
+    if (!e)
+        return -EINVAL;
+    e->device = value;
+    return 0;
+}
+
+static int set_socket_path(struct config *config, const char *value)
+{
+    struct sockaddr_un addr;
+    struct export_config *e;
+
+    if (!*value || strlen(value) >= sizeof(addr.sun_path)) {
+        log_error("--socket-path: %zu bytes; a UNIX socket's path has 1 to %zu: '%s'",
+                  strlen(value), sizeof(addr.sun_path) - 1, value);
+        return -EINVAL;
+    }
+    e = export_lacking(config, false);
+    if (!e)
+        return -EINVAL;
+    e->socket_path = value;
+    return 0;
+}
+
+static int parse_number(const char *option, const char *value, int base, unsigned long max,
+                        unsigned long *out)
+{
+    char *end;
+
+    errno = 0;
+    *out = strtoul(value, &end, base);
+    /* A digit first: strtoul also takes blanks and a sign, and wraps what is negative. */
+    if (errno || !isdigit((unsigned char)*value) || end == value || *end || *out > max) {
+        if (base == 8)
+            log_error("%s %s: not an octal number up to %lo", option, value, max);
+        else
+            log_error("%s %s: not a number from 0 to %lu", option, value, max);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int set_fd(struct config *config, const char *value)
+{
+    struct export_config *e;
+    unsigned long fd;
+
+    if (parse_number("--fd", value, 10, 1 << 20, &fd))
+        return -EINVAL;
+    e = export_lacking(config, false);
+    if (!e)
+        return -EINVAL;
+    e->fd = (int)fd;
+    return 0;
+}
+
+static int set_socket_mode(struct config *config, const char *value)
+{
+    unsigned long mode;
+
+    if (parse_number("--socket-mode", value, 8, 0777, &mode))
+        return -EINVAL;
+    config->socket_mode = (mode_t)mode;
+    return 0;
+}
+
+static int set_busy_poll(struct config *config, const char *value)
+{
+    unsigned long us;
+
+    if (parse_number("--busy-poll", value, 10, 1000000, &us))
+        return -EINVAL;
+    config->busy_poll_us = (unsigned)us;
+    return 0;
+}
+
+static int set_log_level(struct config *config, const char *value)
+{
+    if (log_level_parse(value, &config->log_level))
+        return 0;
+    log_error("--log-level %s: not one of error, warning, info, debug", value);
+    return -EINVAL;
+}
+
+static int set_print_capabilities(struct config *config, const char *value)
+{
+    (void)value;
+    config->action = CONFIG_PRINT_CAPABILITIES;
+    return 0;
+}
+
+static int set_version(struct config *config, const char *value)
+{
+    (void)value;
+    config->action = CONFIG_VERSION;
+    return 0;
+}
+
+static int set_help(struct config *config, const char *value)
+{
+    (void)value;
+    config->action = CONFIG_HELP;
+    return 0;
+}
+
+static const struct option_row options[] = {
+    {"device",             "HOST",         set_device,
+     "the device to export: a PCI address bound to vfio-pci (0000:01:00.0), or sim:edu, a device "
+     "of the built-in simulated kernel; repeat it, with --socket-path, for more exports"                               },
+    {"socket-path",        "PATH",         set_socket_path,        "the UNIX socket to serve the device on"            },
+    {"fd",                 "N",            set_fd,
+     "instead of a path: an open descriptor, a listening UNIX socket or a connected one; with "
+     "connected ones alone the daemon ends when their clients have gone"                                               },
+    {"socket-mode",        "OCTAL",        set_socket_mode,        "permissions of the sockets (default 0600)"         },
+    {"busy-poll",          "MICROSECONDS", set_busy_poll,
+     "how long a worker looks for the next message before it sleeps (default 0); costs processor "
+     "time, saves the latency of waking up"                                                                            },
+    {"log-level",          "LEVEL",        set_log_level,          "error, warning, info (default) or debug, to stderr"},
+    {"print-capabilities", NULL,           set_print_capabilities, "print what this program can do, as JSON"           },
+    {"version",            NULL,           set_version,            "print the version"                                 },
+    {"help",               NULL,           set_help,               "print this text"                                   },
+};
+
+void config_print_help(FILE *out)
+{
+    fputs("Usage: vfio-userd --device HOST --socket-path PATH [--device … --socket-path …] "
+          "[OPTION…]\n\n"
+          "Serves host VFIO devices over the vfio-user protocol, in the foreground. SIGTERM ends "
+          "it.\n\n",
+          out);
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+        fprintf(out, "  --%s%s%s\n        %s\n", options[i].name, options[i].value ? " " : "",
+                options[i].value ? options[i].value : "", options[i].help);
+}
+
+static int check_exports(const struct config *config)
+{
+    if (config->action != CONFIG_SERVE)
+        return 0;
+    if (!config->n_exports) {
+        log_error("nothing to export: --device HOST --socket-path PATH (see --help)");
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < config->n_exports; i++) {
+        const struct export_config *e = &config->exports[i];
+
+        if (!e->device) {
+            log_error("--socket-path or --fd number %zu has no --device", i + 1);
+            return -EINVAL;
+        }
+        if (!e->socket_path && e->fd < 0) {
+            log_error("--device %s has no --socket-path or --fd", e->device);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+int config_parse(struct config *config, int argc, char **argv)
+{
+    struct option longopts[ARRAY_SIZE(options) + 1] = {0};
+    int which = 0, ret;
+
+    *config = (struct config){.log_level = LOG_INFO, .socket_mode = 0600};
+    for (size_t k = 0; k < ARRAY_SIZE(options); k++) {
+        longopts[k].name = options[k].name;
+        longopts[k].has_arg = options[k].value ? required_argument : no_argument;
+        /* Apart from each other, or getopt takes an ambiguous abbreviation for its first match. */
+        longopts[k].flag = &which;
+        longopts[k].val = (int)k;
+    }
+    opterr = 0;
+    optind = 0; /* start over, also in a process that has parsed before */
+    for (;;) {
+        ret = getopt_long(argc, argv, ":", longopts, NULL);
+        if (ret < 0)
+            break;
+        if (ret) {
+            log_error("%s: %s (see --help)", argv[optind - 1],
+                      ret == ':' ? "its value is missing" : "no such option");
+            return -EINVAL;
+        }
+        ret = options[which].set(config, optarg);
+        if (ret)
+            return ret;
+    }
+    if (optind < argc) {
+        log_error("%s: not an option (see --help)", argv[optind]);
+        return -EINVAL;
+    }
+    return check_exports(config);
+}

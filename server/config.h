@@ -1,0 +1,49 @@
+/*
+ * The command line. One table of options drives the parsing and --help.
+ *
+ * Control thread, at the start.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "proto/base/log.h"
+
+/* One device and where it is served. */
+struct export_config {
+    const char *device;      /* "0000:01:00.0" or "sim:MODEL" */
+    const char *socket_path; /* NULL with fd */
+    int fd;                  /* -1 with a path */
+};
+
+enum config_action {
+    CONFIG_SERVE,
+    CONFIG_HELP,
+    CONFIG_VERSION,
+    CONFIG_PRINT_CAPABILITIES,
+};
+
+enum {
+    CONFIG_MAX_EXPORTS = 256,
+};
+
+struct config {
+    enum config_action action;
+    struct export_config exports[CONFIG_MAX_EXPORTS];
+    size_t n_exports;
+    enum log_level log_level;
+    mode_t socket_mode;
+    unsigned busy_poll_us;
+};
+
+/*
+ * Parses the command line; strings are kept by reference. Returns 0, or -EINVAL with one line of
+ * log that says what is wrong.
+ */
+int config_parse(struct config *config, int argc, char **argv);
+
+/* Writes the usage and all options. */
+void config_print_help(FILE *out);

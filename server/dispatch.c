@@ -1,0 +1,104 @@
+#include "server/dispatch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "proto/base/arith.h"
+#include "proto/base/fd.h"
+#include "proto/base/log.h"
+#include "proto/codec.h"
+#include "proto/commands.h"
+#include "proto/validate.h"
+#include "server/handlers.h"
+
+static const handler handlers[] = {
+    [VFIO_USER_DMA_MAP] = handle_dma_map,
+    [VFIO_USER_DMA_UNMAP] = handle_dma_unmap,
+    [VFIO_USER_DEVICE_GET_INFO] = handle_device_get_info,
+    [VFIO_USER_DEVICE_GET_REGION_INFO] = handle_region_info,
+    [VFIO_USER_DEVICE_GET_REGION_IO_FDS] = handle_region_io_fds,
+    [VFIO_USER_DEVICE_GET_IRQ_INFO] = handle_irq_info,
+    [VFIO_USER_DEVICE_SET_IRQS] = handle_set_irqs,
+    [VFIO_USER_REGION_READ] = handle_region_read,
+    [VFIO_USER_REGION_WRITE] = handle_region_write,
+    [VFIO_USER_DEVICE_RESET] = handle_device_reset,
+    [VFIO_USER_REGION_WRITE_MULTI] = handle_region_write_multi,
+    [VFIO_USER_DEVICE_FEATURE] = handle_device_feature,
+    [VFIO_USER_MIG_DATA_READ] = handle_mig_data_read,
+    [VFIO_USER_MIG_DATA_WRITE] = handle_mig_data_write,
+};
+
+void *request_reply(struct request *req, size_t len)
+{
+    req->reply_len = len;
+    return connection_reply_buffer(req->connection, len);
+}
+
+void dispatch_error(struct connection *c, const struct vfio_user_header *hdr, int err)
+{
+    struct vfio_user_header reply;
+
+    if ((hdr->flags & VFIO_USER_FLAG_TYPE_MASK) != VFIO_USER_FLAG_TYPE_COMMAND ||
+        hdr->flags & VFIO_USER_FLAG_NO_REPLY)
+        return;
+    reply = codec_reply_header(hdr, (uint32_t)-err, 0);
+    connection_reply(c, &reply, 0, NULL, 0);
+}
+
+/* All that can be refused before a handler runs. */
+static int check(const struct session *s, const struct message *msg)
+{
+    const struct command *cmd = command_find(msg->hdr.command);
+    int ret;
+
+    if (!cmd) {
+        log_peer_warning("unknown command %u", msg->hdr.command);
+        return -ENOTTY;
+    }
+    ret = validate_request(cmd, &msg->hdr, msg->fds);
+    if (ret)
+        return ret;
+    if (cmd->state != COMMAND_IN_SESSION) {
+        log_peer_warning("%s in a session that has its version", cmd->name);
+        return -EINVAL;
+    }
+    if (cmd->id == VFIO_USER_REGION_WRITE_MULTI && !s->agreed.write_multiple) {
+        log_peer_warning("%s was not negotiated", cmd->name);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static void send_reply(struct connection *c, const struct vfio_user_header *hdr,
+                       const struct request *req)
+{
+    struct vfio_user_header reply;
+
+    if (hdr->flags & VFIO_USER_FLAG_NO_REPLY)
+        return;
+    reply = codec_reply_header(hdr, 0, (uint32_t)req->reply_len);
+    connection_reply(c, &reply, req->reply_len, req->reply_fds, req->reply_nfds);
+}
+
+void dispatch_message(struct session *s, struct connection *c, const struct message *msg)
+{
+    struct request req = {
+        .payload = msg->payload,
+        .len = msg->len,
+        .fds = msg->fds,
+        .connection = c,
+    };
+    int ret = check(s, msg);
+
+    if (!ret) {
+        assert(msg->hdr.command < ARRAY_SIZE(handlers) && handlers[msg->hdr.command]);
+        ret = handlers[msg->hdr.command](s, &req);
+    }
+    if (ret)
+        dispatch_error(c, &msg->hdr, ret);
+    else
+        send_reply(c, &msg->hdr, &req);
+    for (unsigned i = 0; i < req.reply_nfds; i++)
+        fd_close(&req.reply_fds[i]);
+}

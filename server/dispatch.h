@@ -1,0 +1,42 @@
+/*
+ * From a message to its handler and back: the command table's checks, one call, one reply. Replies
+ * are built here alone.
+ *
+ * Functions run in the export's worker.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/limits.h"
+#include "server/connection.h"
+#include "server/session.h"
+
+/* A request on its way through a handler, and the reply that it makes. */
+struct request {
+    const uint8_t *payload; /* unaligned; of the size that the command's row allows */
+    size_t len;
+    struct fdset *fds; /* what is not taken is closed afterwards */
+
+    struct connection *connection; /* for the reply's buffer alone */
+    size_t reply_len;
+    int reply_fds[LIMIT_MSG_FDS]; /* sent with the reply and closed afterwards */
+    unsigned reply_nfds;
+};
+
+/*
+ * A handler returns 0 (the reply is what it left in the request), or -errno for an error reply.
+ * NO_REPLY is not its concern.
+ */
+typedef int (*handler)(struct session *s, struct request *req);
+
+/* The buffer for a reply's payload of len bytes, which becomes the reply's length. NULL: no memory.
+ */
+void *request_reply(struct request *req, size_t len);
+
+/* A request of a session: checked, carried out, answered. */
+void dispatch_message(struct session *s, struct connection *c, const struct message *msg);
+
+/* An error reply to any message that may get one: a request, unless it has NO_REPLY. */
+void dispatch_error(struct connection *c, const struct vfio_user_header *hdr, int err);

@@ -1,0 +1,402 @@
+#include "server/export.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#include "auth/peer.h"
+#include "bridge/reset.h"
+#include "proto/base/arith.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/fd.h"
+#include "proto/base/log.h"
+#include "proto/codec.h"
+#include "proto/commands.h"
+#include "proto/validate.h"
+#include "proto/version.h"
+#include "server/connection.h"
+#include "server/dispatch.h"
+#include "server/listener.h"
+#include "server/session.h"
+
+enum {
+    /* From connecting to a whole VERSION. */
+    HANDSHAKE_SECONDS = 10,
+    /* Connected clients; the oldest one without a session makes room for the next. */
+    MAX_CLIENTS = 64,
+};
+
+/* Somebody who has connected. */
+struct client {
+    TAILQ_ENTRY(client) link;
+    struct export *export;
+    struct connection *connection;
+    struct event *handshake; /* its time limit */
+    struct peer peer;
+};
+
+struct export
+{
+    const struct export_config *config;
+    const struct config *settings;
+    struct host *host;
+    char bdf[13];
+
+    struct address_space *as;
+    struct device *device; /* NULL: could not be brought back */
+
+    struct listener *listener; /* NULL: one connected client, then no more */
+    int connected;             /* that client's socket until it is served */
+    struct event_base *base;
+    void (*finished)(void *arg);
+    void *finished_arg;
+
+    TAILQ_HEAD(, client) clients;
+    unsigned n_clients;
+    struct client *holder; /* the one with the session; NULL: none */
+    struct session session;
+
+    /* The device still holds state of this identity's last session and is given to no other. */
+    bool quarantined;
+    struct peer quarantined_for;
+};
+
+static void close_device(struct export *e)
+{
+    device_close(e->device);
+    e->device = NULL;
+    address_space_destroy(e->as);
+    e->as = NULL;
+}
+
+static int open_device(struct export *e)
+{
+    int ret = address_space_create(e->host, &e->as);
+
+    if (!ret)
+        ret = device_open(&e->device, e->host, e->as, e->bdf);
+    if (ret)
+        close_device(e);
+    return ret;
+}
+
+static int adopt_fd(struct export *e, int fd)
+{
+    int listening = 0, type = 0;
+    socklen_t len = sizeof(int);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM) {
+        log_error("--fd %d: %s", fd, type ? "not a stream socket" : strerror(errno));
+        return -EINVAL;
+    }
+    len = sizeof(listening);
+    if (!getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) && listening)
+        return listener_adopt(&e->listener, fd);
+    e->connected = fd;
+    return 0;
+}
+
+int export_create(struct export **out, const struct export_config *config,
+                  const struct config *settings, struct machine *machine)
+{
+    struct export *e = calloc(1, sizeof(*e));
+    int ret;
+
+    if (!e)
+        return -ENOMEM;
+    e->config = config;
+    e->settings = settings;
+    e->connected = -1;
+    TAILQ_INIT(&e->clients);
+    ret = machine_find(machine, config->device, &e->host, e->bdf, sizeof(e->bdf));
+    if (!ret)
+        ret = open_device(e);
+    if (ret) {
+        export_destroy(e);
+        return ret;
+    }
+    *out = e;
+    return 0;
+}
+
+int export_listen(struct export *e)
+{
+    const struct export_config *config = e->config;
+
+    if (!config->socket_path)
+        return adopt_fd(e, config->fd);
+    return listener_bind(&e->listener, config->socket_path, e->settings->socket_mode);
+}
+
+void export_destroy(struct export *e)
+{
+    if (!e)
+        return;
+    close_device(e);
+    listener_free(e->listener);
+    fd_close(&e->connected);
+    free(e);
+}
+
+const char *export_name(const struct export *e)
+{
+    return e->config->device;
+}
+
+/* Opens a device that a session has left closed, and lifts its quarantine if a reset works now. */
+static int bring_device_back(struct export *e)
+{
+    int ret = open_device(e);
+
+    if (!ret && e->quarantined && reset_is_supported(e->device))
+        e->quarantined = reset_device(e->device);
+    return ret;
+}
+
+/*
+ * After a session in which something could not be undone: closing all of it makes the kernel undo
+ * it. If even that fails there is no device until the next client's VERSION tries again.
+ */
+static void rebuild_device(struct export *e)
+{
+    log_warning("closing the device and its address space, and opening them again");
+    close_device(e);
+    bring_device_back(e);
+}
+
+static void end_session(struct export *e)
+{
+    enum session_end end = session_teardown(&e->session);
+
+    e->holder = NULL;
+    e->quarantined = end != SESSION_END_CLEAN;
+    e->quarantined_for = e->session.peer;
+    if (end == SESSION_END_BROKEN)
+        rebuild_device(e);
+    log_peer_info("session of pid %d, uid %u has ended", e->session.peer.pid, e->session.peer.uid);
+    if (e->quarantined)
+        log_warning("the device was not reset after this session: it is kept from every client "
+                    "but those of uid %u",
+                    e->session.peer.uid);
+}
+
+static void remove_client(struct client *c)
+{
+    struct export *e = c->export;
+
+    if (e->holder == c)
+        end_session(e);
+    TAILQ_REMOVE(&e->clients, c, link);
+    e->n_clients--;
+    if (c->handshake)
+        event_free(c->handshake);
+    connection_free(c->connection);
+    free(c);
+}
+
+static void on_closed(void *arg)
+{
+    struct client *c = arg;
+    struct export *e = c->export;
+
+    remove_client(c);
+    if (!e->listener && e->finished)
+        e->finished(e->finished_arg);
+}
+
+static void on_broken(void *arg, const struct vfio_user_header *hdr, int err)
+{
+    struct client *c = arg;
+
+    dispatch_error(c->connection, hdr, err);
+    if (c->export->holder == c)
+        end_session(c->export);
+}
+
+/* Whether this client may have the device now; 0 or what its VERSION is answered with. */
+static int check_offer(struct export *e, const struct client *c)
+{
+    if (e->holder) {
+        log_peer_info("pid %d, uid %u is refused: the device is in use", c->peer.pid, c->peer.uid);
+        return -EBUSY;
+    }
+    if (!e->device && bring_device_back(e)) {
+        log_peer_warning("pid %d, uid %u is refused: the device can't be opened", c->peer.pid,
+                         c->peer.uid);
+        return -ENODEV;
+    }
+    if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer)) {
+        log_peer_warning("pid %d, uid %u is refused: the device could not be reset after a "
+                         "session of uid %u",
+                         c->peer.pid, c->peer.uid, e->quarantined_for.uid);
+        return -EACCES;
+    }
+    return 0;
+}
+
+/* Page sizes for VERSION: clients end the session over one below 4 KiB. */
+static uint64_t offered_pgsizes(const struct iommu_info *info)
+{
+    return info->pgsizes & ~(uint64_t)4095;
+}
+
+static void begin_session(struct client *c, const struct version_caps *agreed)
+{
+    struct export *e = c->export;
+
+    e->holder = c;
+    e->session = (struct session){
+        .device = e->device,
+        .as = e->as,
+        .peer = c->peer,
+        .agreed = *agreed,
+    };
+    event_del(c->handshake);
+    connection_set_max_message(c->connection, LIMIT_MSG_SIZE);
+    log_peer_info("session of pid %d, uid %u has begun (protocol %u.%u)", c->peer.pid, c->peer.uid,
+                  agreed->major, agreed->minor);
+}
+
+static int negotiate(struct client *c, const struct message *msg)
+{
+    struct version_caps proposed, agreed;
+    struct version_offer offer = {.max_dma_maps = LIMIT_DMA_MAPS};
+    struct vfio_user_header hdr;
+    cleanup_free_ void *payload = NULL;
+    void *reply;
+    size_t len;
+    int ret;
+
+    if (msg->hdr.command != VFIO_USER_VERSION) {
+        log_peer_warning("%s before VERSION", command_name(msg->hdr.command));
+        return -EINVAL;
+    }
+    ret = validate_request(command_find(VFIO_USER_VERSION), &msg->hdr, msg->fds);
+    if (!ret)
+        ret = version_parse(msg->payload, msg->len, &proposed);
+    if (!ret)
+        ret = check_offer(c->export, c);
+    if (ret)
+        return ret;
+
+    offer.pgsizes = offered_pgsizes(address_space_info(c->export->as));
+    offer.max_dma_maps = MIN(offer.max_dma_maps, address_space_info(c->export->as)->max_maps);
+    ret = version_reply(&proposed, &offer, &payload, &len, &agreed);
+    reply = ret ? NULL : connection_reply_buffer(c->connection, len);
+    if (!reply)
+        return -ENOMEM;
+    memcpy(reply, payload, len);
+    begin_session(c, &agreed);
+    hdr = codec_reply_header(&msg->hdr, 0, (uint32_t)len);
+    connection_reply(c->connection, &hdr, len, NULL, 0);
+    return 0;
+}
+
+static void on_message(void *arg, const struct message *msg)
+{
+    struct client *c = arg;
+    int ret;
+
+    if (c->export->holder == c) {
+        dispatch_message(&c->export->session, c->connection, msg);
+        return;
+    }
+    ret = negotiate(c, msg);
+    if (ret) {
+        dispatch_error(c->connection, &msg->hdr, ret);
+        connection_drain(c->connection);
+    }
+}
+
+static void on_handshake_timeout(evutil_socket_t fd, short what, void *arg)
+{
+    struct client *c = arg;
+
+    (void)fd;
+    (void)what;
+    log_peer_warning("pid %d, uid %u has not sent its VERSION in %d seconds", c->peer.pid,
+                     c->peer.uid, HANDSHAKE_SECONDS);
+    connection_drain(c->connection);
+}
+
+static const struct connection_callbacks callbacks = {
+    .message = on_message,
+    .broken = on_broken,
+    .closed = on_closed,
+};
+
+/*
+ * A crowd that connects and says nothing keeps nobody out: a client that means to stay has sent
+ * its VERSION before as many others have come.
+ */
+static void make_room(struct export *e)
+{
+    struct client *oldest = TAILQ_FIRST(&e->clients);
+
+    if (e->n_clients < MAX_CLIENTS)
+        return;
+    if (oldest == e->holder)
+        oldest = TAILQ_NEXT(oldest, link);
+    log_peer_warning("pid %d, uid %u is put out: %u clients are connected", oldest->peer.pid,
+                     oldest->peer.uid, e->n_clients);
+    remove_client(oldest);
+}
+
+static int add_client(struct export *e, int sock)
+{
+    const struct timeval limit = {.tv_sec = HANDSHAKE_SECONDS};
+    cleanup_close_ int owned = sock;
+    struct client *c;
+    int ret;
+
+    make_room(e);
+    c = calloc(1, sizeof(*c));
+    if (!c)
+        return -ENOMEM;
+    c->export = e;
+    c->handshake = evtimer_new(e->base, on_handshake_timeout, c);
+    ret = c->handshake ? peer_read(sock, &c->peer) : -ENOMEM;
+    if (!ret)
+        ret = connection_create(&c->connection, e->base, steal_fd(&owned),
+                                e->settings->busy_poll_us, &callbacks, c);
+    if (ret) {
+        log_peer_warning("can't serve a client: %s", strerror(-ret));
+        if (c->handshake)
+            event_free(c->handshake);
+        free(c);
+        return ret;
+    }
+    event_add(c->handshake, &limit);
+    TAILQ_INSERT_TAIL(&e->clients, c, link);
+    e->n_clients++;
+    return 0;
+}
+
+static void on_accepted(int sock, void *arg)
+{
+    add_client(arg, sock);
+}
+
+int export_start(struct export *e, struct event_base *base, void (*finished)(void *arg), void *arg)
+{
+    e->base = base;
+    e->finished = finished;
+    e->finished_arg = arg;
+    if (e->listener)
+        return listener_start(e->listener, base, on_accepted, e);
+    return add_client(e, steal_fd(&e->connected));
+}
+
+void export_stop(struct export *e)
+{
+    struct client *c;
+
+    if (e->listener)
+        listener_stop(e->listener);
+    while ((c = TAILQ_FIRST(&e->clients)))
+        remove_client(c);
+}

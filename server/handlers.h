@@ -1,0 +1,33 @@
+/*
+ * The handlers, a file a subject: each translates one message to the bridge's terms and back.
+ * They are the only code that knows both. See struct request for the contract; the comments tell
+ * what a -errno stands for beyond what validate.h and the bridge's headers say.
+ */
+#pragma once
+
+#include "server/dispatch.h"
+
+/* handle_device.c */
+int handle_device_get_info(struct session *s, struct request *req);
+int handle_device_reset(struct session *s, struct request *req);
+
+/* handle_region.c */
+int handle_region_info(struct session *s, struct request *req);
+int handle_region_io_fds(struct session *s, struct request *req);
+int handle_region_read(struct session *s, struct request *req);
+int handle_region_write(struct session *s, struct request *req);
+/* Entries are carried out in order up to the first that fails; the reply counts those before it. */
+int handle_region_write_multi(struct session *s, struct request *req);
+
+/* handle_irq.c */
+int handle_irq_info(struct session *s, struct request *req);
+int handle_set_irqs(struct session *s, struct request *req);
+
+/* handle_dma.c */
+int handle_dma_map(struct session *s, struct request *req);
+int handle_dma_unmap(struct session *s, struct request *req);
+
+/* handle_feature.c */
+int handle_device_feature(struct session *s, struct request *req);
+int handle_mig_data_read(struct session *s, struct request *req);
+int handle_mig_data_write(struct session *s, struct request *req);

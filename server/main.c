@@ -1,0 +1,187 @@
+/*
+ * vfio-userd: the control thread. It reads the command line, opens every device and socket (what
+ * is wrong is said now, and the status is 1), starts a worker for each export, and waits for
+ * SIGTERM, SIGINT or the last export's end (status 0).
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "proto/base/fd.h"
+#include "proto/base/log.h"
+#include "proto/version.h"
+#include "server/config.h"
+#include "server/export.h"
+#include "server/machine.h"
+#include "server/worker.h"
+
+struct daemon {
+    struct config config;
+    struct machine machine;
+    struct export *exports[CONFIG_MAX_EXPORTS];
+    struct worker *workers[CONFIG_MAX_EXPORTS];
+    struct event_base *base;
+    int finished; /* eventfd: counts the exports that have nothing more to serve */
+    size_t n_finished;
+};
+
+static void on_signal(evutil_socket_t signal, short what, void *arg)
+{
+    struct daemon *d = arg;
+
+    (void)what;
+    log_info("%s: ending", strsignal(signal));
+    event_base_loopbreak(d->base);
+}
+
+/* In a worker's thread. */
+static void tell_finished(void *arg)
+{
+    struct daemon *d = arg;
+    const uint64_t one = 1;
+
+    if (write(d->finished, &one, sizeof(one)) < 0)
+        log_error("can't tell the control thread: %s", strerror(errno));
+}
+
+static void on_finished(evutil_socket_t fd, short what, void *arg)
+{
+    struct daemon *d = arg;
+    uint64_t count;
+
+    (void)what;
+    if (read(fd, &count, sizeof(count)) == (ssize_t)sizeof(count))
+        d->n_finished += count;
+    if (d->n_finished >= d->config.n_exports)
+        event_base_loopbreak(d->base);
+}
+
+/* Each interrupt vector holds a descriptor, each client up to 253 in flight. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int wait_for_end(struct daemon *d)
+{
+    struct event *term, *interrupt, *finished;
+    int ret = -ENOMEM;
+
+    term = evsignal_new(d->base, SIGTERM, on_signal, d);
+    interrupt = evsignal_new(d->base, SIGINT, on_signal, d);
+    finished = event_new(d->base, d->finished, EV_READ | EV_PERSIST, on_finished, d);
+    if (term && interrupt && finished && !event_add(term, NULL) && !event_add(interrupt, NULL) &&
+        !event_add(finished, NULL)) {
+        event_base_dispatch(d->base);
+        ret = 0;
+    }
+    if (term)
+        event_free(term);
+    if (interrupt)
+        event_free(interrupt);
+    if (finished)
+        event_free(finished);
+    return ret;
+}
+
+static int create_exports(struct daemon *d)
+{
+    int ret = 0;
+
+    for (size_t i = 0; !ret && i < d->config.n_exports; i++)
+        ret = export_create(&d->exports[i], &d->config.exports[i], &d->config, &d->machine);
+    for (size_t i = 0; !ret && i < d->config.n_exports; i++)
+        ret = export_listen(d->exports[i]);
+    return ret;
+}
+
+static int start_workers(struct daemon *d)
+{
+    for (size_t i = 0; i < d->config.n_exports; i++) {
+        const struct export_config *e = &d->config.exports[i];
+        int ret = worker_start(&d->workers[i], d->exports[i], tell_finished, d);
+
+        if (ret) {
+            log_error("can't start the worker of %s: %s", e->device, strerror(-ret));
+            return ret;
+        }
+        if (e->socket_path)
+            log_info("%s: listening on %s", e->device, e->socket_path);
+        else
+            log_info("%s: serving descriptor %d", e->device, e->fd);
+    }
+    return 0;
+}
+
+static int serve(struct daemon *d)
+{
+    int ret;
+
+    raise_descriptor_limit();
+    signal(SIGPIPE, SIG_IGN);
+    d->finished = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->base = event_base_new();
+    ret = d->finished >= 0 && d->base ? create_exports(d) : -ENOMEM;
+    if (!ret)
+        ret = start_workers(d);
+    if (!ret)
+        ret = wait_for_end(d);
+
+    for (size_t i = 0; i < d->config.n_exports; i++) {
+        if (d->workers[i])
+            worker_stop(d->workers[i]);
+        export_destroy(d->exports[i]);
+    }
+    machine_destroy(&d->machine);
+    if (d->base)
+        event_base_free(d->base);
+    fd_close(&d->finished);
+    return ret;
+}
+
+static int print_capabilities(void)
+{
+    char *text = version_capabilities_text(VFIO_USERD_VERSION);
+
+    if (!text)
+        return -ENOMEM;
+    puts(text);
+    free(text);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon d = {.finished = -1};
+    int ret = config_parse(&d.config, argc, argv);
+
+    if (ret)
+        return EXIT_FAILURE;
+    log_set_level(d.config.log_level);
+    switch (d.config.action) {
+    case CONFIG_HELP:
+        config_print_help(stdout);
+        break;
+    case CONFIG_VERSION:
+        puts("vfio-userd " VFIO_USERD_VERSION);
+        break;
+    case CONFIG_PRINT_CAPABILITIES:
+        ret = print_capabilities();
+        break;
+    case CONFIG_SERVE:
+        ret = serve(&d);
+        break;
+    }
+    return ret ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,37 @@
+#include "server/session.h"
+
+#include <string.h>
+
+#include "bridge/config_space.h"
+#include "bridge/irq.h"
+#include "bridge/reset.h"
+#include "proto/base/log.h"
+
+static bool failed(const char *step, int ret)
+{
+    if (ret)
+        log_error("end of the session: %s: %s", step, strerror(-ret));
+    return ret;
+}
+
+/*
+ * The order is what makes it safe. No DMA may be under way when memory is unmapped, or the host's
+ * log fills with IOMMU faults; nothing may be unmapped late, or the next client's device could
+ * write into this client's memory; the reset comes after the interrupts, whose eventfds it would
+ * otherwise signal; decode goes off last of the device's switches, because the reset restores it.
+ */
+enum session_end session_teardown(struct session *s)
+{
+    bool broken, unreset;
+
+    broken = failed("stopping DMA", config_space_stop_dma(s->device));
+    failed("disabling interrupts", irq_disable_all(s->device));
+    unreset = !reset_is_supported(s->device) || reset_device(s->device);
+    failed("switching decode off", config_space_stop_decode(s->device));
+    broken |= failed("unmapping memory", address_space_unmap_all(s->as));
+    broken |= failed("opening the device again", device_reopen(s->device));
+
+    if (broken)
+        return SESSION_END_BROKEN;
+    return unreset ? SESSION_END_UNRESET : SESSION_END_CLEAN;
+}

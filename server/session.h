@@ -1,0 +1,35 @@
+/*
+ * A session: all that one negotiated client owns of a device, and its end.
+ *
+ * Functions run in the export's worker.
+ */
+#pragma once
+
+#include "auth/peer.h"
+#include "bridge/address_space.h"
+#include "bridge/device.h"
+#include "proto/version.h"
+
+struct session {
+    struct device *device;
+    struct address_space *as;
+    struct peer peer;
+    struct version_caps agreed;
+};
+
+/* What a session has left behind. */
+enum session_end {
+    /* Nothing. The device is as it was found. */
+    SESSION_END_CLEAN,
+    /* The device could not be reset: its inside may hold what the client put there. */
+    SESSION_END_UNRESET,
+    /* DMA could not be stopped, memory not unmapped, or the device not opened again. */
+    SESSION_END_BROKEN,
+};
+
+/*
+ * Ends a session whose connection is no longer read: stops the device, takes its interrupts and
+ * the client's memory away, and makes it fresh for the next one. Blocks as long as a reset does.
+ * Every step is tried, whatever became of the ones before it; each failure is logged.
+ */
+enum session_end session_teardown(struct session *s);
