@@ -1,0 +1,89 @@
+/*
+ * vfuc: a client of a vfio-user server on the command line. It shows a device, accesses its
+ * regions, and drives two devices as a guest's driver would: QEMU's edu and an NVMe controller.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client-example/cmd.h"
+#include "proto/base/arith.h"
+
+static const struct command_row {
+    const char *name;
+    const char *synopsis;
+    const char *help; /* lines, each but the last with its newline */
+    int (*run)(const struct cmd_target *target, int argc, char **argv);
+} commands[] = {
+    {"info",  "",
+     "Show what the server offers: regions, interrupts, and the PCI config space in words.",  cmd_info },
+    {"read",  "REGION OFFSET COUNT [FILE]",
+     "Read COUNT bytes of a region; as a hex dump, or as they are into FILE.\n"
+     "REGION: an index, or bar0 … bar5, rom, config, vga.",                                 cmd_read },
+    {"write", "REGION OFFSET VALUE[:WIDTH] | REGION OFFSET --file FILE",
+     "Write a number of WIDTH (1, 2, 4 or 8; default 4) bytes, or a file's bytes.",           cmd_write},
+    {"edu",   "[--dma-forever]",
+     "Drive QEMU's edu device through all it can do and check each step: registers, DMA,\n"
+     "interrupts, DMA that must be stopped, reset. With --dma-forever: do DMA until killed.", cmd_edu  },
+    {"nvme",  "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
+     "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
+     "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",     cmd_nvme },
+};
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "usage: vfuc [--timeout SECONDS] SOCKET COMMAND [ARGUMENT...]\n\n"
+                 "A client of the vfio-user server that listens on SOCKET.\n\n"
+                 "Options:\n"
+                 "  --timeout SECONDS  wait so long for a reply (default 60)\n"
+                 "  --help             show this\n\n"
+                 "Commands:\n");
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        fprintf(out, "  %s%s%s\n      ", commands[i].name, commands[i].synopsis[0] ? " " : "",
+                commands[i].synopsis);
+        for (const char *p = commands[i].help; *p; p++) {
+            fputc(*p, out);
+            if (*p == '\n')
+                fputs("      ", out);
+        }
+        fputc('\n', out);
+    }
+    fprintf(out, "\nExit status: 0 all was done and proven; 1 it was not; 2 wrong usage.\n");
+}
+
+/* Options before the socket. Returns the index of the first argument behind them, or -1. */
+static int parse_options(int argc, char **argv, struct cmd_target *target)
+{
+    uint64_t seconds;
+
+    if (argc < 2 || strncmp(argv[1], "--", 2))
+        return 1;
+    if (strcmp(argv[1], "--timeout") || argc < 3 || cmd_parse_number(argv[2], &seconds) ||
+        !seconds || seconds > INT_MAX / 1000)
+        return -1;
+    target->timeout_ms = (int)seconds * 1000;
+    return 3;
+}
+
+int main(int argc, char **argv)
+{
+    struct cmd_target target = {.timeout_ms = VFUC_DEFAULT_TIMEOUT_MS};
+    int at = parse_options(argc, argv, &target);
+
+    if (argc == 2 && !strcmp(argv[1], "--help")) {
+        print_help(stdout);
+        return CMD_OK;
+    }
+    if (at < 0 || argc - at < 2) {
+        print_help(stderr);
+        return CMD_USAGE;
+    }
+    /* A reader of a pipe sees each step when it happens. */
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    target.socket = argv[at++];
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        if (!strcmp(argv[at], commands[i].name))
+            return commands[i].run(&target, argc - at - 1, argv + at + 1);
+    }
+    return cmd_usage("no command \"%s\"; vfuc --help lists them", argv[at]);
+}

@@ -1,0 +1,132 @@
+/*
+ * vfuc: a small client library for vfio-user servers.
+ *
+ * One struct vfuc is one session on one UNIX socket. Calls are synchronous: each sends one
+ * request and waits for its reply. Functions return 0 (or a count) or -errno: the server's error
+ * of the reply, or the local one of the socket (-ECONNRESET when the server is gone, -ETIMEDOUT
+ * when it is silent, -EPROTO for a reply that breaks the protocol). Not thread-safe: one thread a
+ * session.
+ *
+ * A reply that did not come, or not whole, leaves the stream at an unknown place: after such an
+ * error every later call of the session returns it again. After a server's own error the session
+ * goes on. The memory that is mapped for DMA must come with a descriptor if the device is to use
+ * it: requests of the server (VFIO_USER_DMA_READ and _WRITE) are not served, they are -EPROTO.
+ *
+ * Sources: the sections of the vfio-user specification that bear the messages' names. Flags and
+ * layouts are those of proto/wire.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "proto/version.h"
+#include "proto/wire.h"
+
+struct vfuc;
+
+/*
+ * Connects to path and negotiates. proposal: NULL for the library's own (every capability).
+ * *out is to be closed by the caller. Errors beside the socket's: the server's answer to VERSION,
+ * -EPROTONOSUPPORT.
+ */
+int vfuc_open(struct vfuc **out, const char *path, const struct version_caps *proposal);
+
+/* The same over a connected socket, which the session owns from then on, also on an error. */
+int vfuc_open_fd(struct vfuc **out, int sock, const struct version_caps *proposal);
+
+/* Ends the session and frees it. NULL is allowed. */
+void vfuc_close(struct vfuc *c);
+
+enum {
+    VFUC_DEFAULT_TIMEOUT_MS = 60000, /* a reset may take a minute */
+};
+
+/*
+ * How long a call waits for its request to be taken and its reply to arrive, in milliseconds,
+ * more than 0. It holds from the next call on; VERSION is under the default.
+ */
+void vfuc_set_timeout(struct vfuc *c, int timeout_ms);
+
+/* What the server answered. Lives as long as the session. */
+const struct version_caps *vfuc_caps(const struct vfuc *c);
+
+/* The most data that one region access can carry, by what both sides said. */
+uint32_t vfuc_max_xfer(const struct vfuc *c);
+
+/* The socket, still the session's: for poll(2), or to break the protocol on purpose. */
+int vfuc_socket(const struct vfuc *c);
+
+int vfuc_device_info(struct vfuc *c, struct vfio_user_device_info *info);
+
+/*
+ * *info is allocated, the caller frees it: the fixed part and the capability chain behind it,
+ * info->argsz bytes. *fd: the descriptor that came along, the caller's, or -1.
+ */
+int vfuc_region_info(struct vfuc *c, uint32_t index, struct vfio_user_region_info **info, int *fd);
+
+/*
+ * Walks the capability chain of a region info: *offset is 0 for the first one and is moved on.
+ * Returns 1 with the header in *cap, whose data starts at *offset + sizeof(*cap); 0 at the end of
+ * the chain; -EPROTO if the chain leaves the info or does not go forward. No check is made that
+ * the capability's data lies within info->argsz: vfuc_region_cap_data() makes it.
+ */
+int vfuc_region_cap_next(const struct vfio_user_region_info *info, uint32_t *offset,
+                         struct vfio_user_cap_header *cap);
+
+/* Copies len bytes out of the info, from an offset of its start. -EPROTO if they pass its end. */
+int vfuc_region_cap_data(const struct vfio_user_region_info *info, uint64_t offset, void *buf,
+                         size_t len);
+
+int vfuc_irq_info(struct vfuc *c, uint32_t index, struct vfio_user_irq_info *info);
+
+/* Reads or writes exactly count bytes, one message. */
+int vfuc_region_read(struct vfuc *c, uint32_t region, uint64_t offset, void *buf, uint32_t count);
+int vfuc_region_write(struct vfuc *c, uint32_t region, uint64_t offset, const void *buf,
+                      uint32_t count);
+
+/*
+ * The same for any amount, in messages of vfuc_max_xfer() bytes. After an error an unknown part
+ * was transferred.
+ */
+int vfuc_region_read_all(struct vfuc *c, uint32_t region, uint64_t offset, void *buf, size_t len);
+int vfuc_region_write_all(struct vfuc *c, uint32_t region, uint64_t offset, const void *buf,
+                          size_t len);
+
+/* A write without reply: an error of it is never known. */
+int vfuc_region_write_posted(struct vfuc *c, uint32_t region, uint64_t offset, const void *buf,
+                             uint32_t count);
+
+/* n entries in one message, at most LIMIT_WRITE_MULTI. Returns the number of writes that the server
+ * completed. */
+int64_t vfuc_region_write_multi(struct vfuc *c, const struct vfio_user_write_multi_entry *entries,
+                                uint64_t n);
+
+/* fd: -1 for memory that can't be shared; stays the caller's. flags: VFIO_USER_DMA_MAP_*. */
+int vfuc_dma_map(struct vfuc *c, uint64_t iova, uint64_t size, uint32_t flags, int fd,
+                 uint64_t offset);
+/* The range is exactly that of an earlier map. */
+int vfuc_dma_unmap(struct vfuc *c, uint64_t iova, uint64_t size);
+int vfuc_dma_unmap_all(struct vfuc *c);
+
+/*
+ * SET_IRQS. flags: one DATA and one ACTION of VFIO_USER_IRQ_SET_*. fds: count descriptors for
+ * DATA_EVENTFD, or NULL to de-assign; bools: count bytes for DATA_BOOL. Larger counts are sent in
+ * chunks of the server's max_msg_fds.
+ */
+int vfuc_set_irqs(struct vfuc *c, uint32_t index, uint32_t flags, uint32_t start, uint32_t count,
+                  const int *fds, const uint8_t *bools);
+/* Disables an index: DATA_NONE, TRIGGER, count 0. */
+int vfuc_irq_disable(struct vfuc *c, uint32_t index);
+
+int vfuc_reset(struct vfuc *c);
+
+/*
+ * Any request. payload: len bytes after the header; fds: nfds descriptors, the caller's.
+ * reply: at most *reply_len bytes are stored, *reply_len is set to the reply's payload length.
+ * reply_fd (may be NULL): the first descriptor of the reply, the caller's, or -1.
+ */
+int vfuc_call(struct vfuc *c, uint16_t command, const void *payload, size_t len, const int *fds,
+              unsigned nfds, void *reply, size_t *reply_len, int *reply_fd);
