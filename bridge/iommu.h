@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,7 +22,15 @@ enum {
 
 enum {
     IOMMU_MAX_RANGES = 64,
+    /*
+     * The most that is given to the kernel by one call: pinning holds its locks, and is not
+     * interrupted. A multiple of every page size there is, so that huge pages stay whole.
+     */
+    IOMMU_MAP_CHUNK = 1 << 30,
 };
+
+/* max_maps of a kernel that counts memory, not entries. */
+#define IOMMU_NO_MAP_LIMIT UINT_MAX
 
 /* Both ends belong to the range. */
 struct iommu_range {
@@ -78,3 +87,16 @@ struct iommu {
 
 /* A VFIO container with type1v2. *out: to be destroyed by its ops. */
 int iommu_type1_create(struct host *host, struct iommu **out);
+
+/* An iommufd context with one IOAS. *out: to be destroyed by its ops. */
+int iommu_iommufd_create(struct host *host, struct iommu **out);
+
+/*
+ * For backends that pin by virtual address: maps a client's file, for nothing but that. Nobody
+ * ever touches the memory, so a client that truncates its file can't raise SIGBUS. Logged.
+ */
+int iommu_mmap_client_file(struct host *host, void **address, uint64_t size, uint32_t prot, int fd,
+                           uint64_t offset);
+
+/* Logs why the kernel did not map (ret: -errno), with the remedy if it is the memlock limit. */
+void iommu_explain_map_error(uint64_t iova, uint64_t size, int ret);

@@ -7,8 +7,7 @@
  * A container keeps its IOMMU and mappings as long as a group is inside.
  *
  * type1 pins memory by virtual address, so the client's file is mapped into this process for as
- * long as the DMA mapping exists. Nothing here ever touches that memory: a client that truncates
- * its file can't raise SIGBUS. The kernel pins at MAP_DMA but looks the address up again when
+ * long as the DMA mapping exists. The kernel pins at MAP_DMA but looks the address up again when
  * a mediated device pins on demand; therefore the virtual mapping stays.
  */
 #include <errno.h>
@@ -18,11 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 
 #include "bridge/iommu.h"
 #include "bridge/uapi.h"
+#include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
@@ -290,65 +288,63 @@ static int type1_open_device(struct iommu *iommu, const struct sysfs_device *dev
     return 0;
 }
 
-static void explain_map_error(uint64_t iova, uint64_t size, int err)
+static int unmap_range(struct type1 *t, uint64_t iova, uint64_t size)
 {
-    struct rlimit limit = {0};
-
-    if (err == ENOMEM && !getrlimit(RLIMIT_MEMLOCK, &limit) && limit.rlim_cur != RLIM_INFINITY) {
-        log_peer_warning("can't pin 0x%" PRIx64 " bytes for DMA: the limit on locked memory "
-                         "(RLIMIT_MEMLOCK) is %" PRIu64 " bytes; raise it with LimitMEMLOCK= of "
-                         "systemd or 'ulimit -l', or give vfio-userd CAP_IPC_LOCK",
-                         size, (uint64_t)limit.rlim_cur);
-        return;
-    }
-    log_peer_warning("MAP_DMA of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
-                     strerror(err));
-}
-
-static int type1_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot, int fd,
-                     uint64_t offset, void **cookie)
-{
-    struct type1 *t = to_type1(iommu);
-    struct vfio_iommu_type1_dma_map map = {
-        .argsz = sizeof(map),
-        .flags = (prot & IOMMU_READ ? VFIO_DMA_MAP_FLAG_READ : 0u) |
-                 (prot & IOMMU_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0u),
-        .iova = iova,
-        .size = size,
-    };
-    void *vaddr;
-    int ret;
-
-    ret = host_mmap(iommu->host, &vaddr, size, PROT_READ | (prot & IOMMU_WRITE ? PROT_WRITE : 0),
-                    MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
-    if (ret) {
-        log_peer_warning("can't mmap 0x%" PRIx64 " bytes of the client's memory file: %s", size,
-                         strerror(-ret));
-        return ret;
-    }
-    map.vaddr = (uintptr_t)vaddr;
-    ret = host_ioctl(iommu->host, t->container, VFIO_IOMMU_MAP_DMA, &map);
-    if (ret < 0) {
-        host_munmap(iommu->host, vaddr, size);
-        explain_map_error(iova, size, -ret);
-        return ret;
-    }
-    *cookie = vaddr;
-    return 0;
-}
-
-static int type1_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie)
-{
-    struct type1 *t = to_type1(iommu);
     struct vfio_iommu_type1_dma_unmap unmap = {
         .argsz = sizeof(unmap),
         .iova = iova,
         .size = size,
     };
-    int ret = host_ioctl(iommu->host, t->container, VFIO_IOMMU_UNMAP_DMA, &unmap);
+    int ret = host_ioctl(t->iommu.host, t->container, VFIO_IOMMU_UNMAP_DMA, &unmap);
 
-    if (ret >= 0 && unmap.size != size)
-        ret = -EIO;
+    return ret >= 0 && unmap.size != size ? -EIO : ret;
+}
+
+static int map_address(struct type1 *t, uint64_t iova, uint64_t size, uint32_t prot,
+                       uintptr_t address)
+{
+    for (uint64_t done = 0; done < size; done += IOMMU_MAP_CHUNK) {
+        struct vfio_iommu_type1_dma_map map = {
+            .argsz = sizeof(map),
+            .flags = (prot & IOMMU_READ ? VFIO_DMA_MAP_FLAG_READ : 0u) |
+                     (prot & IOMMU_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0u),
+            .vaddr = address + done,
+            .iova = iova + done,
+            .size = MIN(size - done, (uint64_t)IOMMU_MAP_CHUNK),
+        };
+        int ret = host_ioctl(t->iommu.host, t->container, VFIO_IOMMU_MAP_DMA, &map);
+
+        if (ret < 0) {
+            if (done)
+                unmap_range(t, iova, done);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+static int type1_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot, int fd,
+                     uint64_t offset, void **cookie)
+{
+    void *address;
+    int ret = iommu_mmap_client_file(iommu->host, &address, size, prot, fd, offset);
+
+    if (ret)
+        return ret;
+    ret = map_address(to_type1(iommu), iova, size, prot, (uintptr_t)address);
+    if (ret) {
+        host_munmap(iommu->host, address, size);
+        iommu_explain_map_error(iova, size, ret);
+        return ret;
+    }
+    *cookie = address;
+    return 0;
+}
+
+static int type1_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie)
+{
+    int ret = unmap_range(to_type1(iommu), iova, size);
+
     if (ret < 0) {
         log_error("UNMAP_DMA of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
                   strerror(-ret));

@@ -89,6 +89,24 @@ static int parse_group(const char *text, int *group)
     return 0;
 }
 
+static int take_name(const char *name, void *arg)
+{
+    struct sysfs_device *dev = arg;
+
+    snprintf(dev->cdev, sizeof(dev->cdev), "%s", name);
+    return 1;
+}
+
+/* A kernel without VFIO's device files has no such directory. */
+static void read_cdev(struct host *host, struct sysfs_device *dev)
+{
+    char path[64];
+
+    dev->cdev[0] = '\0';
+    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", dev->bdf);
+    host_list(host, path, take_name, dev);
+}
+
 int sysfs_find_device(struct host *host, const char *bdf, struct sysfs_device *out)
 {
     char group[32];
@@ -120,6 +138,7 @@ int sysfs_find_device(struct host *host, const char *bdf, struct sysfs_device *o
                   bdf, out->driver[0] ? "the driver " : "no driver", out->driver, bdf);
         return -EBUSY;
     }
+    read_cdev(host, out);
     return 0;
 }
 

@@ -10,6 +10,7 @@ struct sysfs_device {
     char bdf[13];    /* "0000:01:00.0" */
     char driver[64]; /* "" if none is bound */
     int group;       /* number of the IOMMU group */
+    char cdev[32];   /* "vfio0", its file below /dev/vfio/devices; "" if it has none */
 };
 
 /* True for domain:bus:device.function in full form with lower-case digits, as sysfs names it. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ struct daemon {
     struct export *exports[CONFIG_MAX_EXPORTS];
     struct worker *workers[CONFIG_MAX_EXPORTS];
     struct event_base *base;
+    struct event *on_term, *on_int, *on_finished;
     int finished; /* eventfd: counts the exports that have nothing more to serve */
     size_t n_finished;
 };
@@ -73,26 +75,28 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static int wait_for_end(struct daemon *d)
+static bool add_event(struct event *event)
 {
-    struct event *term, *interrupt, *finished;
-    int ret = -ENOMEM;
+    return event && !event_add(event, NULL);
+}
 
-    term = evsignal_new(d->base, SIGTERM, on_signal, d);
-    interrupt = evsignal_new(d->base, SIGINT, on_signal, d);
-    finished = event_new(d->base, d->finished, EV_READ | EV_PERSIST, on_finished, d);
-    if (term && interrupt && finished && !event_add(term, NULL) && !event_add(interrupt, NULL) &&
-        !event_add(finished, NULL)) {
-        event_base_dispatch(d->base);
-        ret = 0;
-    }
-    if (term)
-        event_free(term);
-    if (interrupt)
-        event_free(interrupt);
-    if (finished)
-        event_free(finished);
-    return ret;
+/* Before the first export: a signal during the start must not leave a socket file behind. */
+static int watch_for_end(struct daemon *d)
+{
+    d->on_term = evsignal_new(d->base, SIGTERM, on_signal, d);
+    d->on_int = evsignal_new(d->base, SIGINT, on_signal, d);
+    d->on_finished = event_new(d->base, d->finished, EV_READ | EV_PERSIST, on_finished, d);
+    return add_event(d->on_term) && add_event(d->on_int) && add_event(d->on_finished) ? 0 : -ENOMEM;
+}
+
+static void stop_watching(struct daemon *d)
+{
+    if (d->on_term)
+        event_free(d->on_term);
+    if (d->on_int)
+        event_free(d->on_int);
+    if (d->on_finished)
+        event_free(d->on_finished);
 }
 
 static int create_exports(struct daemon *d)
@@ -132,11 +136,13 @@ static int serve(struct daemon *d)
     signal(SIGPIPE, SIG_IGN);
     d->finished = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     d->base = event_base_new();
-    ret = d->finished >= 0 && d->base ? create_exports(d) : -ENOMEM;
+    ret = d->finished >= 0 && d->base ? watch_for_end(d) : -ENOMEM;
+    if (!ret)
+        ret = create_exports(d);
     if (!ret)
         ret = start_workers(d);
     if (!ret)
-        ret = wait_for_end(d);
+        event_base_dispatch(d->base);
 
     for (size_t i = 0; i < d->config.n_exports; i++) {
         if (d->workers[i])
@@ -144,6 +150,7 @@ static int serve(struct daemon *d)
         export_destroy(d->exports[i]);
     }
     machine_destroy(&d->machine);
+    stop_watching(d);
     if (d->base)
         event_base_free(d->base);
     fd_close(&d->finished);

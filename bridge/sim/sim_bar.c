@@ -1,5 +1,6 @@
 #include "bridge/sim/sim_bar.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
@@ -47,6 +48,7 @@ static unsigned access_width(const struct access *a, size_t fits)
 {
     unsigned width = is_io(a) ? 4 : 8;
 
+    assert(fits);
     while (width > fits || a->offset % width)
         width /= 2;
     return width;

@@ -53,9 +53,10 @@ static int set_iommu(struct sim *sim, struct sim_container *container, uintptr_t
 {
     if (!container->groups || container->iommu)
         return -EINVAL;
-    if (model != VFIO_TYPE1_IOMMU && model != VFIO_TYPE1v2_IOMMU)
+    if (model != VFIO_TYPE1_IOMMU && model != VFIO_TYPE1v2_IOMMU &&
+        model != VFIO_TYPE1_NESTING_IOMMU)
         return -ENODEV;
-    container->iommu = sim_iommu_create(sim, model == VFIO_TYPE1v2_IOMMU);
+    container->iommu = sim_iommu_create(sim, model != VFIO_TYPE1_IOMMU);
     if (!container->iommu)
         return -ENOMEM;
     for (const struct sim_group *group = sim->groups; group; group = group->next) {

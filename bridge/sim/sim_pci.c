@@ -64,7 +64,8 @@ static void assign_bars(struct sim_device *dev, uint32_t *memory, uint32_t *port
         assert(is_pow2(bar->size));
         address = is_io ? take_address(port, bar->size, 16) : take_address(memory, bar->size, 4096);
         address = htole32(address | bar->flags);
-        memcpy(dev->pci.config + PCI_BASE_ADDRESS_0 + 4 * i, &address, sizeof(address));
+        memcpy(dev->pci.config + PCI_BASE_ADDRESS_0 + sizeof(address) * i, &address,
+               sizeof(address));
     }
 }
 

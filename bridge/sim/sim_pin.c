@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #include "bridge/sim/sim_internal.h"
-#include "proto/base/arith.h"
 
 enum {
     MAX_OWN_MAPPINGS = 16384,

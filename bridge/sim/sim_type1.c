@@ -28,6 +28,7 @@ int sim_type1_check_extension(const struct sim *sim, const struct sim_iommu *iom
     switch (extension) {
     case VFIO_TYPE1_IOMMU:
     case VFIO_TYPE1v2_IOMMU:
+    case VFIO_TYPE1_NESTING_IOMMU:
     case VFIO_UNMAP_ALL:
         return 1;
     case VFIO_UPDATE_VADDR:

@@ -1,0 +1,331 @@
+/*
+ * iommufd and VFIO's device files (<linux/iommufd.h>, <linux/vfio.h> "Character device").
+ *
+ * The kernel's order: open /dev/iommu (a context), allocate an IOAS in it, open the device's file,
+ * bind it to the context (no ioctl of the device works before), attach it to the IOAS. Closing the
+ * device's file detaches and unbinds; the IOAS stays, and with it its mappings, which are pinned
+ * only while something is attached.
+ *
+ * One context serves one address space: a device's file takes any IOAS of its context for an
+ * ATTACH, so a context is never shared between clients.
+ *
+ * IOAS_MAP_FILE takes the client's file itself. Nothing of the client is then mapped into this
+ * process. Kernels before 6.13 have not got it; there IOAS_MAP pins by virtual address, as type1
+ * does.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "bridge/iommu.h"
+#include "bridge/uapi_compat.h"
+#include "proto/base/arith.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/log.h"
+
+struct iommufd {
+    struct iommu iommu;
+    int context;
+    uint32_t ioas;
+    bool no_map_file; /* found out at the first mapping */
+};
+
+static struct iommufd *to_iommufd(struct iommu *iommu)
+{
+    return (struct iommufd *)iommu;
+}
+
+static int open_context(struct iommufd *f)
+{
+    struct uapi_ioas_alloc alloc = {.size = sizeof(alloc)};
+    int ret = host_open(f->iommu.host, "/dev/iommu", O_RDWR);
+
+    if (ret < 0) {
+        log_error("can't open /dev/iommu: %s%s", strerror(-ret),
+                  ret == -ENOENT   ? " (the kernel has no iommufd; --iommu type1 does without)"
+                  : ret == -EACCES ? " (run vfio-userd as root, or give its user access)"
+                                   : "");
+        return ret;
+    }
+    f->context = ret;
+    ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_ALLOC, &alloc);
+    if (ret < 0) {
+        log_error("IOAS_ALLOC: %s", strerror(-ret));
+        return ret;
+    }
+    f->ioas = alloc.out_ioas_id;
+    return 0;
+}
+
+static int open_cdev(struct host *host, const struct sysfs_device *dev)
+{
+    char path[sizeof("/dev/vfio/devices/") + sizeof(dev->cdev)];
+    int fd;
+
+    if (!dev->cdev[0]) {
+        log_error("%s has no file below /dev/vfio/devices: the kernel has VFIO without device "
+                  "files; --iommu type1 does without",
+                  dev->bdf);
+        return -ENOENT;
+    }
+    snprintf(path, sizeof(path), "/dev/vfio/devices/%s", dev->cdev);
+    fd = host_open(host, path, O_RDWR);
+    if (fd == -EACCES || fd == -EPERM)
+        log_error("no permission to open %s for %s: run vfio-userd as root, or make its user the "
+                  "file's owner (chown USER %s)",
+                  path, dev->bdf, path);
+    else if (fd < 0)
+        log_error("can't open %s for %s: %s", path, dev->bdf, strerror(-fd));
+    return fd;
+}
+
+static int explain_bind_error(const struct sysfs_device *dev, int ret)
+{
+    switch (ret) {
+    case -EBUSY:
+        log_error("%s is busy: its group's file /dev/vfio/%d is open", dev->bdf, dev->group);
+        break;
+    case -EINVAL:
+        log_error("%s is busy: another process has /dev/vfio/devices/%s open", dev->bdf, dev->cdev);
+        break;
+    case -EPERM:
+        log_error("the kernel refuses %s: a device of its IOMMU group %d belongs to another "
+                  "program or driver, or the IOMMU has no interrupt remapping",
+                  dev->bdf, dev->group);
+        break;
+    default:
+        log_error("BIND_IOMMUFD of %s: %s", dev->bdf, strerror(-ret));
+    }
+    return ret;
+}
+
+static int bind_and_attach(struct iommufd *f, const struct sysfs_device *dev, int fd)
+{
+    struct uapi_vfio_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = f->context};
+    struct uapi_vfio_attach_pt attach = {.argsz = sizeof(attach), .pt_id = f->ioas};
+    int ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_BIND_IOMMUFD, &bind);
+
+    if (ret < 0)
+        return explain_bind_error(dev, ret);
+    ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+    if (ret < 0)
+        log_error("ATTACH_IOMMUFD_PT of %s: %s", dev->bdf, strerror(-ret));
+    return ret;
+}
+
+/* Asked anew with each device: the ranges are what all of them can reach. */
+static int read_info(struct iommufd *f)
+{
+    struct iommu_info *info = &f->iommu.info;
+    struct uapi_iova_range ranges[IOMMU_MAX_RANGES];
+    struct uapi_ioas_iova_ranges get = {
+        .size = sizeof(get),
+        .ioas_id = f->ioas,
+        .num_iovas = IOMMU_MAX_RANGES,
+        .allowed_iovas = (uintptr_t)ranges,
+    };
+    int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_IOVA_RANGES, &get);
+
+    /* With more ranges than room the kernel fills the room; what is beyond is not used. */
+    if (ret < 0 && ret != -EMSGSIZE) {
+        log_error("IOAS_IOVA_RANGES: %s", strerror(-ret));
+        return ret;
+    }
+    if (!is_pow2(get.out_iova_alignment))
+        return -EPROTO;
+    /* The alignment is all that it tells; any larger size that is a multiple will do. */
+    info->pgsizes = -get.out_iova_alignment;
+    info->max_maps = IOMMU_NO_MAP_LIMIT;
+    info->n_ranges = MIN(get.num_iovas, (uint32_t)IOMMU_MAX_RANGES);
+    for (unsigned i = 0; i < info->n_ranges; i++)
+        info->ranges[i] = (struct iommu_range){ranges[i].start, ranges[i].last};
+    /* There is no way to ask, so the safe answer. */
+    info->coherent = false;
+    return 0;
+}
+
+static int iommufd_open_device(struct iommu *iommu, const struct sysfs_device *dev, int *fd)
+{
+    struct iommufd *f = to_iommufd(iommu);
+    int device = open_cdev(iommu->host, dev);
+    int ret;
+
+    if (device < 0)
+        return device;
+    ret = bind_and_attach(f, dev, device);
+    if (ret >= 0)
+        ret = read_info(f);
+    if (ret < 0) {
+        host_close(iommu->host, &device);
+        return ret;
+    }
+    *fd = device;
+    return 0;
+}
+
+static uint32_t map_flags(uint32_t prot)
+{
+    return UAPI_IOAS_MAP_FIXED_IOVA | (prot & IOMMU_READ ? UAPI_IOAS_MAP_READABLE : 0u) |
+           (prot & IOMMU_WRITE ? UAPI_IOAS_MAP_WRITEABLE : 0u);
+}
+
+/* What is mapped of [iova, iova + size), after an error in its middle. */
+static void undo(struct iommufd *f, uint64_t iova, uint64_t done)
+{
+    struct uapi_ioas_unmap unmap = {
+        .size = sizeof(unmap),
+        .ioas_id = f->ioas,
+        .iova = iova,
+        .length = done,
+    };
+
+    if (done)
+        host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_UNMAP, &unmap);
+}
+
+static int map_file(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t prot, int fd,
+                    uint64_t offset)
+{
+    for (uint64_t done = 0; done < size; done += IOMMU_MAP_CHUNK) {
+        struct uapi_ioas_map_file map = {
+            .size = sizeof(map),
+            .flags = map_flags(prot),
+            .ioas_id = f->ioas,
+            .fd = fd,
+            .start = offset + done,
+            .length = MIN(size - done, (uint64_t)IOMMU_MAP_CHUNK),
+            .iova = iova + done,
+        };
+        int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_MAP_FILE, &map);
+
+        if (ret < 0) {
+            undo(f, iova, done);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+static int map_address(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t prot,
+                       uintptr_t address)
+{
+    for (uint64_t done = 0; done < size; done += IOMMU_MAP_CHUNK) {
+        struct uapi_ioas_map map = {
+            .size = sizeof(map),
+            .flags = map_flags(prot),
+            .ioas_id = f->ioas,
+            .user_va = address + done,
+            .length = MIN(size - done, (uint64_t)IOMMU_MAP_CHUNK),
+            .iova = iova + done,
+        };
+        int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_MAP, &map);
+
+        if (ret < 0) {
+            undo(f, iova, done);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+static int map_through_address(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t prot,
+                               int fd, uint64_t offset, void **cookie)
+{
+    void *address;
+    int ret = iommu_mmap_client_file(f->iommu.host, &address, size, prot, fd, offset);
+
+    if (ret)
+        return ret;
+    ret = map_address(f, iova, size, prot, (uintptr_t)address);
+    if (ret)
+        host_munmap(f->iommu.host, address, size);
+    else
+        *cookie = address;
+    return ret;
+}
+
+static int iommufd_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot, int fd,
+                       uint64_t offset, void **cookie)
+{
+    struct iommufd *f = to_iommufd(iommu);
+    int ret = f->no_map_file ? -ENOTTY : map_file(f, iova, size, prot, fd, offset);
+
+    *cookie = NULL;
+    if (ret == -ENOTTY) {
+        if (!f->no_map_file)
+            log_info("this kernel has no IOAS_MAP_FILE: client memory is mapped into the daemon");
+        f->no_map_file = true;
+        ret = map_through_address(f, iova, size, prot, fd, offset, cookie);
+    }
+    if (ret)
+        iommu_explain_map_error(iova, size, ret);
+    return ret;
+}
+
+static void iommufd_abandon(struct iommu *iommu, uint64_t size, void *cookie)
+{
+    if (cookie)
+        host_munmap(iommu->host, cookie, size);
+}
+
+static int iommufd_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie)
+{
+    struct iommufd *f = to_iommufd(iommu);
+    struct uapi_ioas_unmap unmap = {
+        .size = sizeof(unmap),
+        .ioas_id = f->ioas,
+        .iova = iova,
+        .length = size,
+    };
+    int ret = host_ioctl(iommu->host, f->context, UAPI_IOMMU_IOAS_UNMAP, &unmap);
+
+    if (ret >= 0 && unmap.length != size)
+        ret = -EIO;
+    if (ret < 0) {
+        log_error("IOAS_UNMAP of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
+                  strerror(-ret));
+        return ret;
+    }
+    iommufd_abandon(iommu, size, cookie);
+    return 0;
+}
+
+static void iommufd_destroy(struct iommu *iommu)
+{
+    struct iommufd *f = to_iommufd(iommu);
+
+    host_close(iommu->host, &f->context);
+    free(f);
+}
+
+static const struct iommu_ops iommufd_ops = {
+    .name = "iommufd",
+    .open_device = iommufd_open_device,
+    .map = iommufd_map,
+    .unmap = iommufd_unmap,
+    .abandon = iommufd_abandon,
+    .destroy = iommufd_destroy,
+};
+
+int iommu_iommufd_create(struct host *host, struct iommu **out)
+{
+    struct iommufd *f = calloc(1, sizeof(*f));
+    int ret;
+
+    if (!f)
+        return -ENOMEM;
+    f->iommu.ops = &iommufd_ops;
+    f->iommu.host = host;
+    f->context = -1;
+    ret = open_context(f);
+    if (ret) {
+        iommufd_destroy(&f->iommu);
+        return ret;
+    }
+    *out = &f->iommu;
+    return 0;
+}

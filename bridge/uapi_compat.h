@@ -1,0 +1,119 @@
+/*
+ * What the kernel headers of the build machine may lack: iommufd (<linux/iommufd.h>, since 6.2)
+ * and the character devices of VFIO (6.6). Numbers and layouts alone, under names of our own, so
+ * that newer headers don't clash. Whether the running kernel has them is found out at run time.
+ */
+#pragma once
+
+#include <assert.h>
+#include <linux/vfio.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+/* <linux/iommufd.h>: every struct begins with its size; ids name the objects of one open file. */
+#define UAPI_IOMMU_DESTROY          _IO(';', 0x80)
+#define UAPI_IOMMU_IOAS_ALLOC       _IO(';', 0x81)
+#define UAPI_IOMMU_IOAS_COPY        _IO(';', 0x83)
+#define UAPI_IOMMU_IOAS_IOVA_RANGES _IO(';', 0x84)
+#define UAPI_IOMMU_IOAS_MAP         _IO(';', 0x85)
+#define UAPI_IOMMU_IOAS_UNMAP       _IO(';', 0x86)
+#define UAPI_IOMMU_IOAS_MAP_FILE    _IO(';', 0x8f)
+
+enum {
+    UAPI_IOAS_MAP_FIXED_IOVA = 1 << 0,
+    UAPI_IOAS_MAP_WRITEABLE = 1 << 1,
+    UAPI_IOAS_MAP_READABLE = 1 << 2,
+};
+
+struct uapi_iommu_destroy {
+    uint32_t size;
+    uint32_t id;
+};
+
+struct uapi_ioas_alloc {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t out_ioas_id;
+};
+
+struct uapi_ioas_copy {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t dst_ioas_id;
+    uint32_t src_ioas_id;
+    uint64_t length;
+    uint64_t dst_iova;
+    uint64_t src_iova;
+};
+
+struct uapi_iova_range {
+    uint64_t start;
+    uint64_t last;
+};
+
+/* num_iovas: room in the array; set to what there is. -EMSGSIZE if that is more. */
+struct uapi_ioas_iova_ranges {
+    uint32_t size;
+    uint32_t ioas_id;
+    uint32_t num_iovas;
+    uint32_t reserved;
+    uint64_t allowed_iovas; /* address of the array */
+    uint64_t out_iova_alignment;
+};
+
+struct uapi_ioas_map {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t ioas_id;
+    uint32_t reserved;
+    uint64_t user_va;
+    uint64_t length;
+    uint64_t iova;
+};
+
+struct uapi_ioas_map_file {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t ioas_id;
+    int32_t fd;
+    uint64_t start;
+    uint64_t length;
+    uint64_t iova;
+};
+
+/* length: set to the number of bytes unmapped. */
+struct uapi_ioas_unmap {
+    uint32_t size;
+    uint32_t ioas_id;
+    uint64_t iova;
+    uint64_t length;
+};
+
+/* <linux/vfio.h>, the device files below /dev/vfio/devices */
+#define UAPI_VFIO_DEVICE_BIND_IOMMUFD      _IO(VFIO_TYPE, VFIO_BASE + 18)
+#define UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
+
+struct uapi_vfio_bind_iommufd {
+    uint32_t argsz;
+    uint32_t flags;
+    int32_t iommufd;
+    uint32_t out_devid;
+};
+
+struct uapi_vfio_attach_pt {
+    uint32_t argsz;
+    uint32_t flags;
+    uint32_t pt_id;
+};
+
+static_assert(sizeof(struct uapi_iommu_destroy) == 8, "iommu_destroy");
+static_assert(sizeof(struct uapi_ioas_alloc) == 12, "iommu_ioas_alloc");
+static_assert(sizeof(struct uapi_ioas_copy) == 40, "iommu_ioas_copy");
+static_assert(sizeof(struct uapi_iova_range) == 16, "iommu_iova_range");
+static_assert(sizeof(struct uapi_ioas_iova_ranges) == 32, "iommu_ioas_iova_ranges");
+static_assert(sizeof(struct uapi_ioas_map) == 40, "iommu_ioas_map");
+static_assert(sizeof(struct uapi_ioas_map_file) == 40, "iommu_ioas_map_file");
+static_assert(sizeof(struct uapi_ioas_unmap) == 24, "iommu_ioas_unmap");
+static_assert(sizeof(struct uapi_vfio_bind_iommufd) == 16, "vfio_device_bind_iommufd");
+static_assert(sizeof(struct uapi_vfio_attach_pt) == 12, "vfio_device_attach_iommufd_pt");
