@@ -1,0 +1,320 @@
+/*
+ * The daemon over a kernel that fails: an export is created, a client comes and uses the device,
+ * leaves, and the next one comes. A failing call is an error for the operator at the creation, an
+ * error reply or none for a client, never the end of its session; and the client after that has
+ * full service.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "client-example/edu.h"
+#include "client-example/event.h"
+#include "client-example/vfuc.h"
+#include "proto/base/arith.h"
+#include "proto/base/fd.h"
+#include "proto/base/log.h"
+#include "server/export.h"
+#include "server/machine.h"
+#include "server/worker.h"
+#include "tests/fault/fault.h"
+
+enum {
+    PAGE = 4096,
+    RAM = 0x100000,
+    RAM_SIZE = 4 * PAGE,
+    CONFIG = VFIO_PCI_CONFIG_REGION_INDEX,
+    INTX = VFIO_PCI_INTX_IRQ_INDEX,
+    MSI = VFIO_PCI_MSI_IRQ_INDEX,
+    EDU_ID = 0x010000ed,
+    DMA_RW = VFIO_USER_DMA_MAP_READ | VFIO_USER_DMA_MAP_WRITE,
+    EVENTFD_TRIGGER = VFIO_USER_IRQ_SET_DATA_EVENTFD | VFIO_USER_IRQ_SET_ACTION_TRIGGER,
+    NONE_TRIGGER = VFIO_USER_IRQ_SET_DATA_NONE | VFIO_USER_IRQ_SET_ACTION_TRIGGER,
+    NONE_UNMASK = VFIO_USER_IRQ_SET_DATA_NONE | VFIO_USER_IRQ_SET_ACTION_UNMASK,
+};
+
+static char directory[] = "/tmp/fault-export-XXXXXX";
+static char path[64];
+
+struct server {
+    struct machine machine;
+    struct export_config config;
+    struct config settings;
+    struct export *export;
+    struct worker *worker;
+};
+
+struct client {
+    struct fault_machine *m;
+    struct vfuc *c;
+    int memory, event;
+};
+
+static void never_finished(void *arg)
+{
+    (void)arg;
+    abort();
+}
+
+static int start(struct server *s, struct fault_machine *m)
+{
+    int ret;
+
+    *s = (struct server){
+        .machine.sim = m->sim,
+        .config = {.device = "sim:edu", .socket_path = path, .fd = -1},
+        .settings = {.socket_mode = 0600          },
+    };
+    ret = export_create(&s->export, &s->config, &s->settings, &s->machine);
+    if (ret)
+        return ret;
+    assert_int_equal(export_listen(s->export), 0);
+    assert_int_equal(worker_start(&s->worker, s->export, never_finished, NULL), 0);
+    return 0;
+}
+
+static void stop(struct server *s)
+{
+    worker_stop(s->worker);
+    export_destroy(s->export);
+}
+
+/* An error must have an excuse, and be the server's answer: the session goes on after it. */
+static bool succeeded(const struct client *u, const char *what, int ret)
+{
+    if (!ret)
+        return true;
+    if (!fault_happened(u->m))
+        fail_msg("%s fails by itself: %s", what, strerror(-ret));
+    if (ret == -ECONNRESET || ret == -EPIPE || ret == -EPROTO || ret == -ETIMEDOUT)
+        fail_msg("%s ends the session: %s", what, strerror(-ret));
+    return false;
+}
+
+static void ask_infos(const struct client *u)
+{
+    struct vfio_user_device_info info;
+    struct vfio_user_irq_info irq;
+
+    succeeded(u, "device info", vfuc_device_info(u->c, &info));
+    for (uint32_t i = 0; i < VFIO_PCI_NUM_REGIONS; i++) {
+        struct vfio_user_region_info *region = NULL;
+        int fd = -1;
+
+        succeeded(u, "region info", vfuc_region_info(u->c, i, &region, &fd));
+        assert_int_equal(fd, -1);
+        free(region);
+    }
+    for (uint32_t i = 0; i < VFIO_PCI_NUM_IRQS; i++)
+        succeeded(u, "irq info", vfuc_irq_info(u->c, i, &irq));
+}
+
+/* Memory decode and bus mastering; true if the device answers then. */
+static bool enable(const struct client *u)
+{
+    const uint16_t command = PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY;
+    uint32_t id = 0;
+
+    succeeded(u, "enabling",
+              vfuc_region_write(u->c, CONFIG, PCI_COMMAND, &command, sizeof(command)));
+    return succeeded(u, "reading the id", edu_read(u->c, EDU_REG_ID, &id)) && id == EDU_ID;
+}
+
+static bool map_memory(const struct client *u)
+{
+    succeeded(u, "unbacked map", vfuc_dma_map(u->c, 0xf0000000, PAGE, DMA_RW, -1, 0));
+    return succeeded(u, "map", vfuc_dma_map(u->c, RAM, RAM_SIZE, DMA_RW, u->memory, 0));
+}
+
+/* There and back through the device's buffer. */
+static void transfer(const struct client *u)
+{
+    const struct edu_transfer there = {.iova = RAM, .len = 16};
+    const struct edu_transfer back = {.iova = RAM + PAGE, .len = 16, .to_ram = true};
+    char out[16] = "fifteen letters", in[16] = "";
+    int ret;
+
+    assert_int_equal(pwrite(u->memory, out, sizeof(out), 0), sizeof(out));
+    ret = edu_dma(u->c, &there);
+    if (!ret)
+        ret = edu_dma(u->c, &back);
+    if (!succeeded(u, "transfer", ret) || fault_happened(u->m))
+        return;
+    assert_int_equal(pread(u->memory, in, sizeof(in), PAGE), sizeof(in));
+    assert_memory_equal(in, out, sizeof(in));
+}
+
+static void assert_interrupted(const struct client *u)
+{
+    if (fault_happened(u->m))
+        event_wait(u->event, 0); /* it may have come, or not */
+    else
+        assert_int_equal(event_wait(u->event, EVENT_TIMEOUT_MS), 1);
+}
+
+static void use_interrupt(const struct client *u, uint32_t index)
+{
+    int ret = vfuc_set_irqs(u->c, index, EVENTFD_TRIGGER, 0, 1, &u->event, NULL);
+
+    if (succeeded(u, "eventfd", ret) &&
+        succeeded(u, "trigger", vfuc_set_irqs(u->c, index, NONE_TRIGGER, 0, 1, NULL, NULL)))
+        assert_interrupted(u);
+    if (succeeded(u, "raise", edu_write(u->c, EDU_REG_IRQ_RAISE, 1)))
+        assert_interrupted(u);
+    succeeded(u, "acknowledge", edu_write(u->c, EDU_REG_IRQ_ACK, 1));
+    if (index == INTX)
+        succeeded(u, "unmask", vfuc_set_irqs(u->c, index, NONE_UNMASK, 0, 1, NULL, NULL));
+    succeeded(u, "disable", vfuc_irq_disable(u->c, index));
+}
+
+/* What a client does in its session; it leaves with an interrupt and a mapping in use. */
+static void use_device(const struct client *u)
+{
+    ask_infos(u);
+    if (enable(u) && map_memory(u)) {
+        transfer(u);
+        use_interrupt(u, INTX);
+        use_interrupt(u, MSI);
+        succeeded(u, "unmap", vfuc_dma_unmap(u->c, RAM, RAM_SIZE));
+    }
+    succeeded(u, "reset", vfuc_reset(u->c));
+    succeeded(u, "unmap all", vfuc_dma_unmap_all(u->c));
+    succeeded(u, "last map", vfuc_dma_map(u->c, RAM, RAM_SIZE, DMA_RW, u->memory, 0));
+    succeeded(u, "last eventfd", vfuc_set_irqs(u->c, INTX, EVENTFD_TRIGGER, 0, 1, &u->event, NULL));
+    enable(u);
+}
+
+/* Connects; waits for the session before to end. false: refused, for which there is a reason. */
+static bool begin(struct client *u, struct fault_machine *m)
+{
+    int64_t deadline = event_now_ms() + EVENT_TIMEOUT_MS;
+    int ret;
+
+    *u = (struct client){.m = m, .memory = -1, .event = -1};
+    while ((ret = vfuc_open(&u->c, path, NULL)) == -EBUSY && event_now_ms() < deadline)
+        event_pause();
+    if (!succeeded(u, "session", ret)) {
+        assert_int_equal(ret, -ENODEV);
+        return false;
+    }
+    u->memory = fault_client_memory(RAM_SIZE);
+    u->event = event_create();
+    assert_true(u->event >= 0);
+    return true;
+}
+
+static void leave(struct client *u)
+{
+    vfuc_close(u->c);
+    fd_close(&u->memory);
+    fd_close(&u->event);
+}
+
+static void client(struct fault_machine *m)
+{
+    struct client u;
+
+    if (!begin(&u, m))
+        return;
+    use_device(&u);
+    leave(&u);
+}
+
+/*
+ * The second client comes when the first one's session has been ended, so that the faults of that
+ * end are in its time; those of its own are, too. The third one has no faults.
+ */
+static void sessions(struct fault_machine *m)
+{
+    struct server s;
+    int ret = start(&s, m);
+
+    if (ret) {
+        assert_true(fault_happened(m));
+        assert_int_equal(access(path, F_OK), -1);
+        fault_heal(m);
+        assert_int_equal(start(&s, m), 0);
+    } else {
+        client(m);
+        client(m);
+        fault_heal(m);
+    }
+    client(m);
+    stop(&s);
+}
+
+/* The daemon ends while a client is there. */
+static void stop_in_a_session(struct fault_machine *m)
+{
+    struct server s;
+    struct client u;
+
+    if (start(&s, m)) {
+        assert_true(fault_happened(m));
+        return;
+    }
+    if (begin(&u, m)) {
+        use_device(&u);
+        stop(&s);
+        leave(&u);
+    } else {
+        stop(&s);
+    }
+}
+
+static void run_errnos(fault_scenario scenario)
+{
+    static const int errnos[] = FAULT_ERRNOS;
+
+    for (size_t i = 0; i < ARRAY_SIZE(errnos); i++) {
+        unsigned calls = fault_each_call(scenario, errnos[i]);
+
+        print_message("%s: %u calls\n", strerror(errnos[i]), calls);
+        assert_true(calls > 50);
+    }
+}
+
+static void test_sessions(void **state)
+{
+    (void)state;
+    run_errnos(sessions);
+}
+
+static void test_stop_in_a_session(void **state)
+{
+    (void)state;
+    run_errnos(stop_in_a_session);
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    log_set_level(LOG_ERROR);
+    if (!mkdtemp(directory))
+        return -1;
+    snprintf(path, sizeof(path), "%s/sock", directory);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    return rmdir(directory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        fault_test(test_sessions),
+        fault_test(test_stop_in_a_session),
+    };
+
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

@@ -1,0 +1,88 @@
+/*
+ * Compiled against the kernel's newest headers by tests/lint/uapi_compat. The structs of VFIO's
+ * device files have grown since; the kernel takes the sizes that they began with.
+ */
+#include <linux/iommufd.h>
+#include <linux/vfio.h>
+
+#include "bridge/uapi_compat.h"
+
+#define SAME_NUMBER(ours, theirs) static_assert((long)(ours) == (long)(theirs), #theirs)
+#define SAME_FIELD(ours, theirs, field)                                                            \
+    static_assert(offsetof(struct ours, field) == offsetof(struct theirs, field) &&                \
+                      sizeof(((struct ours *)0)->field) == sizeof(((struct theirs *)0)->field),    \
+                  #theirs "." #field)
+#define SAME_SIZE(ours, theirs) static_assert(sizeof(struct ours) == sizeof(struct theirs), #theirs)
+
+SAME_NUMBER(UAPI_IOMMU_DESTROY, IOMMU_DESTROY);
+SAME_NUMBER(UAPI_IOMMU_IOAS_ALLOC, IOMMU_IOAS_ALLOC);
+SAME_NUMBER(UAPI_IOMMU_IOAS_COPY, IOMMU_IOAS_COPY);
+SAME_NUMBER(UAPI_IOMMU_IOAS_IOVA_RANGES, IOMMU_IOAS_IOVA_RANGES);
+SAME_NUMBER(UAPI_IOMMU_IOAS_MAP, IOMMU_IOAS_MAP);
+SAME_NUMBER(UAPI_IOMMU_IOAS_UNMAP, IOMMU_IOAS_UNMAP);
+SAME_NUMBER(UAPI_IOMMU_IOAS_MAP_FILE, IOMMU_IOAS_MAP_FILE);
+SAME_NUMBER(UAPI_VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_BIND_IOMMUFD);
+SAME_NUMBER(UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, VFIO_DEVICE_ATTACH_IOMMUFD_PT);
+SAME_NUMBER(UAPI_IOAS_MAP_FIXED_IOVA, IOMMU_IOAS_MAP_FIXED_IOVA);
+SAME_NUMBER(UAPI_IOAS_MAP_WRITEABLE, IOMMU_IOAS_MAP_WRITEABLE);
+SAME_NUMBER(UAPI_IOAS_MAP_READABLE, IOMMU_IOAS_MAP_READABLE);
+
+SAME_SIZE(uapi_iommu_destroy, iommu_destroy);
+SAME_FIELD(uapi_iommu_destroy, iommu_destroy, size);
+SAME_FIELD(uapi_iommu_destroy, iommu_destroy, id);
+
+SAME_SIZE(uapi_ioas_alloc, iommu_ioas_alloc);
+SAME_FIELD(uapi_ioas_alloc, iommu_ioas_alloc, size);
+SAME_FIELD(uapi_ioas_alloc, iommu_ioas_alloc, flags);
+SAME_FIELD(uapi_ioas_alloc, iommu_ioas_alloc, out_ioas_id);
+
+SAME_SIZE(uapi_ioas_copy, iommu_ioas_copy);
+SAME_FIELD(uapi_ioas_copy, iommu_ioas_copy, size);
+SAME_FIELD(uapi_ioas_copy, iommu_ioas_copy, flags);
+SAME_FIELD(uapi_ioas_copy, iommu_ioas_copy, dst_ioas_id);
+SAME_FIELD(uapi_ioas_copy, iommu_ioas_copy, src_ioas_id);
+SAME_FIELD(uapi_ioas_copy, iommu_ioas_copy, length);
+SAME_FIELD(uapi_ioas_copy, iommu_ioas_copy, dst_iova);
+SAME_FIELD(uapi_ioas_copy, iommu_ioas_copy, src_iova);
+
+SAME_SIZE(uapi_iova_range, iommu_iova_range);
+SAME_FIELD(uapi_iova_range, iommu_iova_range, start);
+SAME_FIELD(uapi_iova_range, iommu_iova_range, last);
+
+SAME_SIZE(uapi_ioas_iova_ranges, iommu_ioas_iova_ranges);
+SAME_FIELD(uapi_ioas_iova_ranges, iommu_ioas_iova_ranges, size);
+SAME_FIELD(uapi_ioas_iova_ranges, iommu_ioas_iova_ranges, ioas_id);
+SAME_FIELD(uapi_ioas_iova_ranges, iommu_ioas_iova_ranges, num_iovas);
+SAME_FIELD(uapi_ioas_iova_ranges, iommu_ioas_iova_ranges, allowed_iovas);
+SAME_FIELD(uapi_ioas_iova_ranges, iommu_ioas_iova_ranges, out_iova_alignment);
+
+SAME_SIZE(uapi_ioas_map, iommu_ioas_map);
+SAME_FIELD(uapi_ioas_map, iommu_ioas_map, size);
+SAME_FIELD(uapi_ioas_map, iommu_ioas_map, flags);
+SAME_FIELD(uapi_ioas_map, iommu_ioas_map, ioas_id);
+SAME_FIELD(uapi_ioas_map, iommu_ioas_map, user_va);
+SAME_FIELD(uapi_ioas_map, iommu_ioas_map, length);
+SAME_FIELD(uapi_ioas_map, iommu_ioas_map, iova);
+
+SAME_SIZE(uapi_ioas_map_file, iommu_ioas_map_file);
+SAME_FIELD(uapi_ioas_map_file, iommu_ioas_map_file, size);
+SAME_FIELD(uapi_ioas_map_file, iommu_ioas_map_file, flags);
+SAME_FIELD(uapi_ioas_map_file, iommu_ioas_map_file, ioas_id);
+SAME_FIELD(uapi_ioas_map_file, iommu_ioas_map_file, fd);
+SAME_FIELD(uapi_ioas_map_file, iommu_ioas_map_file, start);
+SAME_FIELD(uapi_ioas_map_file, iommu_ioas_map_file, length);
+SAME_FIELD(uapi_ioas_map_file, iommu_ioas_map_file, iova);
+
+SAME_SIZE(uapi_ioas_unmap, iommu_ioas_unmap);
+SAME_FIELD(uapi_ioas_unmap, iommu_ioas_unmap, size);
+SAME_FIELD(uapi_ioas_unmap, iommu_ioas_unmap, ioas_id);
+SAME_FIELD(uapi_ioas_unmap, iommu_ioas_unmap, iova);
+SAME_FIELD(uapi_ioas_unmap, iommu_ioas_unmap, length);
+
+SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, argsz);
+SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, flags);
+SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, iommufd);
+SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, out_devid);
+SAME_FIELD(uapi_vfio_attach_pt, vfio_device_attach_iommufd_pt, argsz);
+SAME_FIELD(uapi_vfio_attach_pt, vfio_device_attach_iommufd_pt, flags);
+SAME_FIELD(uapi_vfio_attach_pt, vfio_device_attach_iommufd_pt, pt_id);

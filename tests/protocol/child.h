@@ -1,0 +1,20 @@
+/*
+ * A client in a process of its own, to be killed. What it runs makes system calls and nothing
+ * else, as it is forked from a process with threads; it shares the test's descriptors until it is
+ * gone, so whoever waits for a stream's end ends the child first.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+/*
+ * Runs the function in a child until it is killed. A socket of the child's own is not needed: it
+ * may use the parent's. Returns when the child has called child_ready, or fails the test.
+ */
+pid_t child_start(void (*run)(void *arg, int ready), void *arg);
+
+/* To be called in the child. */
+void child_ready(int ready);
+
+/* SIGKILL, and waits for its end. */
+void child_kill(pid_t pid);

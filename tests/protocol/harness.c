@@ -1,0 +1,216 @@
+#include "tests/protocol/harness.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/base/arith.h"
+#include "proto/base/fd.h"
+#include "proto/base/log.h"
+
+/* A row an IOMMU interface; configure chooses it in the server's settings. */
+static const struct backend {
+    const char *name;
+    void (*configure)(struct config *settings);
+} backends[] = {
+    {"type1", NULL},
+};
+
+static const struct backend *backend = &backends[0];
+
+bool harness_select_backend(int argc, char **argv)
+{
+    if (argc < 2)
+        return true;
+    for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
+        if (!strcmp(argv[1], backends[i].name)) {
+            backend = &backends[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+int64_t harness_now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void harness_pause(void)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+
+    nanosleep(&moment, NULL);
+}
+
+struct sim_stats harness_stats(const struct harness *h)
+{
+    struct sim_stats stats;
+
+    sim_get_stats(h->machine.sim, &stats);
+    return stats;
+}
+
+struct sim_device_state harness_device(const struct harness *h)
+{
+    struct sim_device_state state;
+
+    assert_int_equal(sim_get_device_state(h->machine.sim, h->bdf, &state), 0);
+    return state;
+}
+
+void harness_await(const struct harness *h, bool (*condition)(const struct harness *h),
+                   const char *what)
+{
+    int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
+
+    while (!condition(h)) {
+        if (harness_now_ms() > deadline)
+            fail_msg("did not come in %d seconds: %s", HARNESS_SECONDS, what);
+        harness_pause();
+    }
+}
+
+static bool is_idle(const struct harness *h)
+{
+    struct sim_stats stats = harness_stats(h);
+    struct sim_device_state device = harness_device(h);
+
+    return stats.containers == 1 && stats.groups == 1 && stats.devices == 1 && !stats.mappings &&
+           !stats.pinned_bytes && !device.bus_master && !device.dma_running &&
+           !device.intx_eventfd && !device.msi_eventfds;
+}
+
+void harness_await_idle(const struct harness *h)
+{
+    harness_await(h, is_idle, "the device is as an unused one");
+}
+
+void harness_await_fds(int count)
+{
+    int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
+
+    while (fd_count_open() != count) {
+        if (harness_now_ms() > deadline)
+            fail_msg("%d descriptors are open, not %d", fd_count_open(), count);
+        harness_pause();
+    }
+}
+
+/* A worker whose export has a listener is never finished before it is stopped. */
+static void on_finished(void *arg)
+{
+    (void)arg;
+    abort();
+}
+
+static void serve(struct harness *h)
+{
+    assert_int_equal(export_create(&h->export, &h->export_config, &h->settings, &h->machine), 0);
+    assert_int_equal(export_listen(h->export), 0);
+    assert_int_equal(worker_start(&h->worker, h->export, on_finished, NULL), 0);
+}
+
+static void stop_serving(struct harness *h)
+{
+    worker_stop(h->worker);
+    export_destroy(h->export);
+    h->worker = NULL;
+    h->export = NULL;
+}
+
+struct harness *harness_new(void)
+{
+    struct harness *h = calloc(1, sizeof(*h));
+
+    assert_non_null(h);
+    signal(SIGPIPE, SIG_IGN);
+    log_set_level(LOG_WARNING);
+    h->fds_before = fd_count_open();
+    strcpy(h->directory, "/tmp/vfio-userd-test-XXXXXX");
+    assert_non_null(mkdtemp(h->directory));
+    snprintf(h->path, sizeof(h->path), "%s/sock", h->directory);
+    strcpy(h->bdf, "0000:00:01.0"); /* the first of a simulated machine */
+    h->settings = (struct config){.log_level = LOG_WARNING, .socket_mode = 0600};
+    if (backend->configure)
+        backend->configure(&h->settings);
+    h->export_config = (struct export_config){
+        .device = "sim:edu",
+        .socket_path = h->path,
+        .fd = -1,
+    };
+    h->machine.sim = sim_create();
+    assert_non_null(h->machine.sim);
+    return h;
+}
+
+void harness_start(struct harness *h)
+{
+    struct sim_device_state state;
+
+    serve(h);
+    assert_int_equal(sim_get_device_state(h->machine.sim, h->bdf, &state), 0);
+}
+
+void harness_stop(struct harness *h)
+{
+    struct sim_stats stats;
+
+    if (h->worker)
+        stop_serving(h);
+    stats = harness_stats(h);
+    assert_int_equal(stats.containers, 0);
+    assert_int_equal(stats.groups, 0);
+    assert_int_equal(stats.devices, 0);
+    assert_int_equal(stats.mappings, 0);
+    assert_true(stats.pinned_bytes == 0);
+    machine_destroy(&h->machine);
+    assert_int_equal(rmdir(h->directory), 0); /* the socket's file is gone too */
+    assert_int_equal(fd_count_open(), h->fds_before);
+    free(h);
+}
+
+int harness_setup(void **state)
+{
+    struct harness *h = harness_new();
+
+    harness_start(h);
+    *state = h;
+    return 0;
+}
+
+int harness_teardown(void **state)
+{
+    harness_stop(*state);
+    return 0;
+}
+
+struct vfuc *harness_client(const struct harness *h)
+{
+    int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
+    struct vfuc *c;
+    int ret;
+
+    while ((ret = vfuc_open(&c, h->path, NULL)) == -EBUSY && harness_now_ms() < deadline)
+        harness_pause();
+    if (ret)
+        fail_msg("no session: %s", strerror(-ret));
+    return c;
+}
+
+void harness_assert_serves(const struct harness *h)
+{
+    struct vfuc *c = harness_client(h);
+    uint16_t vendor = 0;
+
+    assert_int_equal(vfuc_region_read(c, 7, 0, &vendor, sizeof(vendor)), 0);
+    assert_int_equal(vendor, 0x1234);
+    vfuc_close(c);
+    harness_await_idle(h);
+}

@@ -1,0 +1,220 @@
+#include "bridge/sysfs.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "proto/base/arith.h"
+#include "tests/unit/fake_host.h"
+#include "tests/unit/log_capture.h"
+
+#define BDF    "0000:01:00.0"
+#define DEVICE "/sys/bus/pci/devices/" BDF
+
+static struct log_capture capture;
+
+static void expect_link(struct fake_host *f, const char *path, const char *target, int err)
+{
+    FAKE_EXPECT(f, .kind = FAKE_READLINK, .path = path, .ret = err, .out = target,
+                .out_len = target ? strlen(target) : 0);
+}
+
+static void test_addresses(void **state)
+{
+    static const char *const good[] = {"0000:00:00.0", "ffff:ff:1f.7", "0123:ab:cd.3"};
+    static const char *const bad[] = {
+        "",
+        "01:00.0",
+        "0000:01:00",
+        "0000:01:00.",
+        "0000:01:00.00",
+        "0000:01:00.8",
+        "0000:01:00.a",
+        "0000:01:00-0",
+        "0000.01.00.0",
+        "0000:0A:00.0",
+        "000g:01:00.0",
+        "0000:01:00.0\n",
+        " 000:01:00.0",
+        "../../../etc",
+        "10000:01:00.0",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+        assert_true(sysfs_is_bdf(good[i]));
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        if (sysfs_is_bdf(bad[i]))
+            fail_msg("taken for an address: '%s'", bad[i]);
+    }
+}
+
+/* What the links of a device say, and what comes of it. */
+struct find_case {
+    const char *group, *driver; /* NULL: the error */
+    int group_err, driver_err;
+    int result;
+    const char *log; /* a part of it */
+};
+
+static const struct find_case find_cases[] = {
+    {"../../../../kernel/iommu_groups/7",       "../../drivers/vfio-pci",                                                   0,             0,       0,             ""                                       },
+    {"7",                                       "vfio-pci",                                                                 0,             0,       0,             ""                                       },
+    {"groups/2147483647",                       "vfio-pci",                                                                 0,             0,       0,             ""                                       },
+
+    {NULL,                                      NULL,                                                                       -ENOENT,       0,       -ENXIO,        "intel_iommu=on"                         },
+    {NULL,                                      NULL,                                                                       -EACCES,       0,       -EACCES,       "Permission denied"                      },
+    {NULL,                                      NULL,                                                                       -ENAMETOOLONG, 0,       -ENAMETOOLONG, "File name too long"                     },
+    {"groups/",                                 NULL,                                                                       0,             0,       -EPROTO,       "Protocol error"                         },
+    {"groups/seven",                            NULL,                                                                       0,             0,       -EPROTO,       "Protocol error"                         },
+    {"groups/7x",                               NULL,                                                                       0,             0,       -EPROTO,       "Protocol error"                         },
+    {"groups/2147483648",                       NULL,                                                                       0,             0,       -EPROTO,       "Protocol error"                         },
+    {"groups/-1",                               NULL,                                                                       0,             0,       -EPROTO,       "Protocol error"                         },
+    {"groups/99999999999999999999",             NULL,                                                                       0,             0,       -EPROTO,       "Protocol error"                         },
+    {"groups/00000000000000000000000000000000", NULL,                                                                       0,             0,       -ENAMETOOLONG, "too long"                               },
+
+    {"groups/7",                                NULL,                                                                       0,             -ENOENT, -EBUSY,        "bound to no driver;"                    },
+    {"groups/7",                                "drivers/nvme",                                                             0,             0,       -EBUSY,        "bound to the driver nvme;"              },
+    {"groups/7",                                "drivers/vfio-pci-x",                                                       0,             0,       -EBUSY,        "driverctl set-override " BDF " vfio-pci"},
+    {"groups/7",                                NULL,                                                                       0,             -EIO,    -EIO,          "Input/output error"                     },
+    {"groups/7",                                "drivers/0123456789012345678901234567890123456789012345678901234567890123", 0,             0,
+     -ENAMETOOLONG,                                                                                                                                                "too long"                               },
+};
+
+static size_t count_lines(const char *text)
+{
+    size_t n = 0;
+
+    for (; *text; text++)
+        n += *text == '\n';
+    return n;
+}
+
+static void check_find(const struct find_case *c)
+{
+    struct fake_host *f = fake_host_new();
+    struct sysfs_device dev;
+    const char *log;
+    int ret;
+
+    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE, .names = "vendor");
+    expect_link(f, DEVICE "/iommu_group", c->group, c->group_err);
+    if (c->driver || c->driver_err)
+        expect_link(f, DEVICE "/driver", c->driver, c->driver_err);
+    if (!c->result)
+        FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE "/vfio-dev", .ret = -ENOENT);
+    log_capture_start(&capture);
+    ret = sysfs_find_device(fake_host_base(f), BDF, &dev);
+    log = log_capture_end(&capture);
+    assert_int_equal(ret, c->result);
+    assert_int_equal(count_lines(log), c->result ? 1 : 0);
+    assert_non_null(strstr(log, c->log));
+    fake_host_free(f);
+}
+
+static void test_find_device(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(find_cases); i++)
+        check_find(&find_cases[i]);
+}
+
+/* With and without a device file of its own; an error in looking for that is as if it had none. */
+static void test_found(void **state)
+{
+    static const struct {
+        const char *names;
+        int err;
+        const char *cdev;
+    } cases[] = {
+        {"vfio12", 0,       "vfio12"},
+        {"",       0,       ""      },
+        {NULL,     -ENOENT, ""      },
+        {NULL,     -EIO,    ""      }
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct fake_host *f = fake_host_new();
+        struct sysfs_device dev;
+
+        FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE, .names = "vendor");
+        expect_link(f, DEVICE "/iommu_group", "../../../../kernel/iommu_groups/42", 0);
+        expect_link(f, DEVICE "/driver", "../../../../bus/pci/drivers/vfio-pci", 0);
+        FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE "/vfio-dev", .names = cases[i].names,
+                    .ret = cases[i].err);
+        assert_int_equal(sysfs_find_device(fake_host_base(f), BDF, &dev), 0);
+        assert_string_equal(dev.bdf, BDF);
+        assert_string_equal(dev.driver, "vfio-pci");
+        assert_int_equal(dev.group, 42);
+        assert_string_equal(dev.cdev, cases[i].cdev);
+        fake_host_free(f);
+    }
+}
+
+/* A directory that is absent, and one with nothing in it. */
+static void test_no_such_device(void **state)
+{
+    struct fake_host *f = fake_host_new();
+    struct sysfs_device dev;
+
+    (void)state;
+    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE, .ret = -ENOENT);
+    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE);
+    assert_int_equal(sysfs_find_device(fake_host_base(f), BDF, &dev), -ENODEV);
+    assert_int_equal(sysfs_find_device(fake_host_base(f), BDF, &dev), -ENODEV);
+    fake_host_free(f);
+}
+
+static void test_blocker(void **state)
+{
+    struct fake_host *f = fake_host_new();
+    struct sysfs_device blocker;
+
+    (void)state;
+    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = "/sys/kernel/iommu_groups/7/devices",
+                .names = "0000:01:00.0 0000:01:00.1 0000:01:00.2 0000:01:00.3 0000:01:00.4 "
+                         "0000:01:00.5 0000:01:00.6");
+    expect_link(f, DEVICE "/driver", "drivers/vfio-pci", 0);
+    expect_link(f, "/sys/bus/pci/devices/0000:01:00.1/driver", NULL, -ENOENT);
+    expect_link(f, "/sys/bus/pci/devices/0000:01:00.2/driver", "drivers/pcieport", 0);
+    expect_link(f, "/sys/bus/pci/devices/0000:01:00.3/driver", "drivers/pci-stub", 0);
+    expect_link(f, "/sys/bus/pci/devices/0000:01:00.4/driver", NULL, -EIO);
+    expect_link(f, "/sys/bus/pci/devices/0000:01:00.5/driver", "drivers/nvme", 0);
+    assert_int_equal(sysfs_find_blocker(fake_host_base(f), 7, &blocker), 0);
+    assert_string_equal(blocker.bdf, "0000:01:00.5");
+    assert_string_equal(blocker.driver, "nvme");
+    assert_int_equal(blocker.group, 7);
+    fake_host_free(f);
+}
+
+static void test_no_blocker(void **state)
+{
+    struct fake_host *f = fake_host_new();
+    struct sysfs_device blocker;
+
+    (void)state;
+    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = "/sys/kernel/iommu_groups/7/devices", .names = BDF);
+    expect_link(f, DEVICE "/driver", "drivers/vfio-pci", 0);
+    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = "/sys/kernel/iommu_groups/8/devices", .ret = -ENOENT);
+    assert_int_equal(sysfs_find_blocker(fake_host_base(f), 7, &blocker), -ENOENT);
+    assert_int_equal(sysfs_find_blocker(fake_host_base(f), 8, &blocker), -ENOENT);
+    fake_host_free(f);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    log_capture_drop(&capture);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_addresses), cmocka_unit_test_teardown(test_find_device, teardown),
+        cmocka_unit_test(test_found),     cmocka_unit_test(test_no_such_device),
+        cmocka_unit_test(test_blocker),   cmocka_unit_test(test_no_blocker),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
