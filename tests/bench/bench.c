@@ -1,0 +1,167 @@
+/*
+ * bench: what the server adds to the latency of a message, as the ratio to a floor: a bare exchange
+ * of messages of the same sizes over the same kind of socket.
+ *
+ * In the mode "block" everybody sleeps while there is nothing to receive. Client and server share a
+ * processor: to wake another one that is idle takes several times as long as all else together, and
+ * never twice the same time. In the mode "poll" each has one of its own: the client spins until a
+ * reply comes; the other end spins for a moment, then sleeps, so that it leaves the processor when
+ * its turn is over.
+ */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/arith.h"
+#include "proto/base/log.h"
+#include "tests/bench/measure.h"
+
+enum {
+    SERVER_BUSY_POLL_US = 50,
+    FLOOR_SPINS = 200,        /* about as long */
+    CLIENT_SPINS = 100000000, /* longer than any reply takes */
+};
+
+static const struct measure_mode modes[] = {
+    {"block", 0,                   0,           0,            false},
+    {"poll",  SERVER_BUSY_POLL_US, FLOOR_SPINS, CLIENT_SPINS, true },
+};
+
+static const double default_seconds = 3;
+
+/* What --check holds against the limit. */
+static const char checked_case[] = "region_read_4";
+static const double checked_ratio = 1.25;
+
+struct options {
+    const char *only_case, *only_mode;
+    double seconds;
+    bool check;
+};
+
+static void usage(FILE *out)
+{
+    fprintf(out,
+            "usage: bench [--case NAME] [--mode block|poll] [--seconds S] [--check]\n\n"
+            "Prints a JSON object a line: the median time of a message in microseconds, that of\n"
+            "its floor, a bare exchange of the same sizes, and their ratio.\n\n"
+            "  --case NAME    only this case, one of those below\n"
+            "  --mode MODE    only this mode: block (everybody sleeps), poll (busy polling)\n"
+            "  --seconds S    for each case and mode (default %g)\n"
+            "  --check        exit with 1 if %s is above %g of its floor\n\n"
+            "Cases:",
+            default_seconds, checked_case, checked_ratio);
+    for (unsigned i = 0; i < WORKLOADS; i++)
+        fprintf(out, " %s", workload_name(i));
+    fputc('\n', out);
+}
+
+static bool is_case(const char *name)
+{
+    for (unsigned i = 0; i < WORKLOADS; i++) {
+        if (!strcmp(workload_name(i), name))
+            return true;
+    }
+    return false;
+}
+
+static bool is_mode(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+        if (!strcmp(modes[i].name, name))
+            return true;
+    }
+    return false;
+}
+
+static bool is_seconds(const char *text, double *seconds)
+{
+    char *end;
+
+    *seconds = strtod(text, &end);
+    return end != text && !*end && *seconds > 0 && *seconds <= 3600;
+}
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+    static const struct option longopts[] = {
+        {"case",    required_argument, NULL, 'c'},
+        {"mode",    required_argument, NULL, 'm'},
+        {"seconds", required_argument, NULL, 's'},
+        {"check",   no_argument,       NULL, 'k'},
+        {"help",    no_argument,       NULL, 'h'},
+        {NULL,      0,                 NULL, 0  },
+    };
+    bool ok = true;
+    int c;
+
+    while (ok && (c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
+        if (c == 'c')
+            ok = is_case(o->only_case = optarg);
+        else if (c == 'm')
+            ok = is_mode(o->only_mode = optarg);
+        else if (c == 's')
+            ok = is_seconds(optarg, &o->seconds);
+        else if (c == 'k')
+            o->check = true;
+        else
+            ok = false;
+        if (c == 'h') {
+            usage(stdout);
+            exit(EXIT_SUCCESS);
+        }
+    }
+    if (!ok || optind < argc) {
+        usage(stderr);
+        exit(2);
+    }
+}
+
+/* A case in a mode. Returns its ratio to the floor, 0 on an error. */
+static double run_case(unsigned i, const struct measure_mode *mode, double seconds)
+{
+    struct measure_result result;
+    struct workload w;
+    int ret;
+
+    if (!workload_make(i, &w))
+        return 0;
+    ret = measure(&w, mode, seconds, &result);
+    workload_free(&w);
+    if (ret)
+        return 0;
+    printf("{\"case\":\"%s\",\"mode\":\"%s\",\"floor_p50_us\":%.3f,\"p50_us\":%.3f,"
+           "\"ratio\":%.3f}\n",
+           w.name, mode->name, result.floor_us, result.served_us,
+           result.served_us / result.floor_us);
+    fflush(stdout);
+    return result.served_us / result.floor_us;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.seconds = default_seconds};
+    int status = EXIT_SUCCESS;
+
+    parse_options(argc, argv, &o);
+    log_set_level(LOG_WARNING);
+    for (unsigned i = 0; i < WORKLOADS; i++) {
+        const char *name = workload_name(i);
+
+        for (size_t m = 0; m < ARRAY_SIZE(modes); m++) {
+            double ratio;
+
+            if ((o.only_case && strcmp(o.only_case, name)) ||
+                (o.only_mode && strcmp(o.only_mode, modes[m].name)))
+                continue;
+            ratio = run_case(i, &modes[m], o.seconds);
+            if (ratio <= 0)
+                return EXIT_FAILURE;
+            if (o.check && !strcmp(name, checked_case) && ratio > checked_ratio)
+                status = EXIT_FAILURE;
+        }
+    }
+    return status;
+}

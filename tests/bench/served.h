@@ -1,0 +1,12 @@
+/* The real server over the simulated kernel's edu device: an export and its worker. */
+#pragma once
+
+struct served {
+    unsigned busy_poll_us;
+};
+
+/* For peer_start; arg: a struct served. */
+int served_run(int sock, const void *arg);
+
+/* The client's side: negotiates and switches the device's memory decode on. 0 or -errno. */
+int served_begin_session(int sock);
