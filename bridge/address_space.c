@@ -36,7 +36,7 @@ static void drop_entry(struct address_space *as, struct map_entry *e)
     free(e);
 }
 
-int address_space_create(struct host *host, struct address_space **out)
+int address_space_create(struct host *host, enum iommu_kind kind, struct address_space **out)
 {
     cleanup_free_ struct address_space *as = calloc(1, sizeof(*as));
     int ret;
@@ -44,7 +44,8 @@ int address_space_create(struct host *host, struct address_space **out)
     if (!as)
         return -ENOMEM;
     map_table_init(&as->table);
-    ret = iommu_type1_create(host, &as->iommu);
+    ret = kind == IOMMU_IOMMUFD ? iommu_iommufd_create(host, &as->iommu)
+                                : iommu_type1_create(host, &as->iommu);
     if (ret)
         return ret;
     *out = steal_ptr(as);
@@ -68,6 +69,11 @@ void address_space_destroy(struct address_space *as)
 int address_space_open_device(struct address_space *as, const struct sysfs_device *dev, int *fd)
 {
     return as->iommu->ops->open_device(as->iommu, dev, fd);
+}
+
+const char *address_space_backend(const struct address_space *as)
+{
+    return as->iommu->ops->name;
 }
 
 const struct iommu_info *address_space_info(const struct address_space *as)

@@ -26,8 +26,8 @@ struct address_space_stats {
     uint64_t backed_bytes;
 };
 
-/* Over VFIO's type1v2. *out: freed by address_space_destroy. 0 or -errno, logged. */
-int address_space_create(struct host *host, struct address_space **out);
+/* *out: freed by address_space_destroy. 0 or -errno, logged. */
+int address_space_create(struct host *host, enum iommu_kind kind, struct address_space **out);
 
 /* Unmaps everything, leaves the groups. Devices opened through it are closed before. NULL is
  * allowed. */
@@ -35,6 +35,9 @@ void address_space_destroy(struct address_space *as);
 
 /* Opens a device inside the address space; see struct iommu_ops. */
 int address_space_open_device(struct address_space *as, const struct sysfs_device *dev, int *fd);
+
+/* "type1", "iommufd" */
+const char *address_space_backend(const struct address_space *as);
 
 /* Page sizes, limits and ranges; valid after the first device was opened. */
 const struct iommu_info *address_space_info(const struct address_space *as);

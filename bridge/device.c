@@ -74,7 +74,8 @@ static int open_kernel_device(struct device *dev)
     return ret;
 }
 
-int device_open(struct device **out, struct host *host, struct address_space *as, const char *bdf)
+int device_open(struct device **out, struct host *host, struct address_space *as,
+                const struct sysfs_device *where)
 {
     cleanup_free_ struct device *dev = calloc(1, sizeof(*dev));
     int ret;
@@ -84,9 +85,8 @@ int device_open(struct device **out, struct host *host, struct address_space *as
     dev->host = host;
     dev->as = as;
     dev->fd = -1;
-    ret = sysfs_find_device(host, bdf, &dev->where);
-    if (!ret)
-        ret = open_kernel_device(dev);
+    dev->where = *where;
+    ret = open_kernel_device(dev);
     if (ret)
         return ret;
     *out = steal_ptr(dev);

@@ -20,11 +20,12 @@ struct device_info {
 };
 
 /*
- * Opens the PCI device at an address ("0000:01:00.0") in an address space, which must outlive
- * it, and reads what it has. The kernel resets it on the way, if it can. *out: freed by
+ * Opens a device that sysfs_find_device has found in an address space, which must outlive it, and
+ * reads what it has. The kernel resets it on the way, if it can. *out: freed by
  * device_close. 0 or -errno; the cause and its remedy are logged.
  */
-int device_open(struct device **out, struct host *host, struct address_space *as, const char *bdf);
+int device_open(struct device **out, struct host *host, struct address_space *as,
+                const struct sysfs_device *where);
 
 /*
  * Closes the kernel's device and opens it again: what a client left in the virtual part of the

@@ -46,6 +46,11 @@ struct iommu_info {
     struct iommu_range ranges[IOMMU_MAX_RANGES];
 };
 
+enum iommu_kind {
+    IOMMU_TYPE1,   /* VFIO's container and groups */
+    IOMMU_IOMMUFD, /* iommufd and VFIO's device files */
+};
+
 struct iommu;
 
 struct iommu_ops {
@@ -87,6 +92,12 @@ struct iommu {
 
 /* A VFIO container with type1v2. *out: to be destroyed by its ops. */
 int iommu_type1_create(struct host *host, struct iommu **out);
+
+/*
+ * The better kind that the host offers for a device: iommufd if the kernel has it and VFIO's
+ * device files, and this process may open both.
+ */
+enum iommu_kind iommu_best_kind(struct host *host, const struct sysfs_device *dev);
 
 /* An iommufd context with one IOAS. *out: to be destroyed by its ops. */
 int iommu_iommufd_create(struct host *host, struct iommu **out);

@@ -27,6 +27,10 @@
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
+enum {
+    CDEV_PATH_SIZE = sizeof("/dev/vfio/devices/") + sizeof(((struct sysfs_device *)0)->cdev),
+};
+
 struct iommufd {
     struct iommu iommu;
     int context;
@@ -61,9 +65,14 @@ static int open_context(struct iommufd *f)
     return 0;
 }
 
+static void cdev_path(const struct sysfs_device *dev, char path[CDEV_PATH_SIZE])
+{
+    snprintf(path, CDEV_PATH_SIZE, "/dev/vfio/devices/%s", dev->cdev);
+}
+
 static int open_cdev(struct host *host, const struct sysfs_device *dev)
 {
-    char path[sizeof("/dev/vfio/devices/") + sizeof(dev->cdev)];
+    char path[CDEV_PATH_SIZE];
     int fd;
 
     if (!dev->cdev[0]) {
@@ -72,7 +81,7 @@ static int open_cdev(struct host *host, const struct sysfs_device *dev)
                   dev->bdf);
         return -ENOENT;
     }
-    snprintf(path, sizeof(path), "/dev/vfio/devices/%s", dev->cdev);
+    cdev_path(dev, path);
     fd = host_open(host, path, O_RDWR);
     if (fd == -EACCES || fd == -EPERM)
         log_error("no permission to open %s for %s: run vfio-userd as root, or make its user the "
@@ -310,6 +319,25 @@ static const struct iommu_ops iommufd_ops = {
     .abandon = iommufd_abandon,
     .destroy = iommufd_destroy,
 };
+
+static bool can_open(struct host *host, const char *path)
+{
+    int fd = host_open(host, path, O_RDWR);
+    bool opened = fd >= 0;
+
+    host_close(host, &fd);
+    return opened;
+}
+
+enum iommu_kind iommu_best_kind(struct host *host, const struct sysfs_device *dev)
+{
+    char path[CDEV_PATH_SIZE];
+
+    if (!dev->cdev[0])
+        return IOMMU_TYPE1;
+    cdev_path(dev, path);
+    return can_open(host, "/dev/iommu") && can_open(host, path) ? IOMMU_IOMMUFD : IOMMU_TYPE1;
+}
 
 int iommu_iommufd_create(struct host *host, struct iommu **out)
 {

@@ -81,8 +81,11 @@ ssize_t codec_send(int sock, const struct iovec *iov, unsigned iovcnt, const int
     assert(nfds <= LIMIT_RECV_FDS);
     if (nfds)
         attach_fds(&msg, &control, fds, nfds);
+    flags |= MSG_NOSIGNAL;
     do {
-        n = sendmsg(sock, &msg, flags | MSG_NOSIGNAL);
+        /* Most replies: send() spares the kernel a msghdr to copy in. */
+        n = nfds || iovcnt != 1 ? sendmsg(sock, &msg, flags)
+                                : send(sock, iov->iov_base, iov->iov_len, flags);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }

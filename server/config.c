@@ -123,6 +123,24 @@ static int set_busy_poll(struct config *config, const char *value)
     return 0;
 }
 
+static int set_iommu(struct config *config, const char *value)
+{
+    static const char *const names[] = {
+        [CONFIG_IOMMU_AUTO] = "auto",
+        [CONFIG_IOMMU_IOMMUFD] = "iommufd",
+        [CONFIG_IOMMU_TYPE1] = "type1",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (!strcmp(value, names[i])) {
+            config->iommu = (enum config_iommu)i;
+            return 0;
+        }
+    }
+    log_error("--iommu %s: not one of auto, iommufd, type1", value);
+    return -EINVAL;
+}
+
 static int set_log_level(struct config *config, const char *value)
 {
     if (log_level_parse(value, &config->log_level))
@@ -164,6 +182,10 @@ static const struct option_row options[] = {
     {"busy-poll",          "MICROSECONDS", set_busy_poll,
      "how long a worker looks for the next message before it sleeps (default 0); costs processor "
      "time, saves the latency of waking up"                                                                            },
+    {"iommu",              "BACKEND",      set_iommu,
+     "the kernel interface for DMA: iommufd, type1 (VFIO containers and groups), or auto "
+     "(default): "
+     "iommufd where the kernel has it and its files can be opened"                                                     },
     {"log-level",          "LEVEL",        set_log_level,          "error, warning, info (default) or debug, to stderr"},
     {"print-capabilities", NULL,           set_print_capabilities, "print what this program can do, as JSON"           },
     {"version",            NULL,           set_version,            "print the version"                                 },

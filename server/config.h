@@ -26,6 +26,12 @@ enum config_action {
     CONFIG_PRINT_CAPABILITIES,
 };
 
+enum config_iommu {
+    CONFIG_IOMMU_AUTO,
+    CONFIG_IOMMU_IOMMUFD,
+    CONFIG_IOMMU_TYPE1,
+};
+
 enum {
     CONFIG_MAX_EXPORTS = 256,
 };
@@ -37,6 +43,7 @@ struct config {
     enum log_level log_level;
     mode_t socket_mode;
     unsigned busy_poll_us;
+    enum config_iommu iommu;
 };
 
 /*

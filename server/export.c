@@ -73,12 +73,28 @@ static void close_device(struct export *e)
     e->as = NULL;
 }
 
+static enum iommu_kind choose_iommu(const struct export *e, const struct sysfs_device *where)
+{
+    switch (e->settings->iommu) {
+    case CONFIG_IOMMU_IOMMUFD:
+        return IOMMU_IOMMUFD;
+    case CONFIG_IOMMU_TYPE1:
+        return IOMMU_TYPE1;
+    case CONFIG_IOMMU_AUTO:
+        break;
+    }
+    return iommu_best_kind(e->host, where);
+}
+
 static int open_device(struct export *e)
 {
-    int ret = address_space_create(e->host, &e->as);
+    struct sysfs_device where;
+    int ret = sysfs_find_device(e->host, e->bdf, &where);
 
     if (!ret)
-        ret = device_open(&e->device, e->host, e->as, e->bdf);
+        ret = address_space_create(e->host, choose_iommu(e, &where), &e->as);
+    if (!ret)
+        ret = device_open(&e->device, e->host, e->as, &where);
     if (ret)
         close_device(e);
     return ret;
@@ -386,6 +402,7 @@ int export_start(struct export *e, struct event_base *base, void (*finished)(voi
     e->base = base;
     e->finished = finished;
     e->finished_arg = arg;
+    log_info("serving %s, DMA by %s", e->bdf, address_space_backend(e->as));
     if (e->listener)
         return listener_start(e->listener, base, on_accepted, e);
     return add_client(e, steal_fd(&e->connected));

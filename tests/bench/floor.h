@@ -1,7 +1,8 @@
 /*
  * The floor of a workload: a bare loop that receives messages of the very same sizes, with their
  * descriptors, and sends replies of the very same sizes. What a server takes longer than this is
- * its own.
+ * its own. The loop has a thread of its own, as a worker has: with one thread alone system calls
+ * are cheaper.
  */
 #pragma once
 

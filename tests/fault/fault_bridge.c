@@ -52,12 +52,15 @@ struct use {
 
 static int create(struct use *u)
 {
-    return address_space_create(u->m->host, &u->as);
+    return address_space_create(u->m->host, IOMMU_TYPE1, &u->as);
 }
 
 static int open_device(struct use *u)
 {
-    return device_open(&u->dev, u->m->host, u->as, u->bdf);
+    struct sysfs_device where;
+    int ret = sysfs_find_device(u->m->host, u->bdf, &where);
+
+    return ret ? ret : device_open(&u->dev, u->m->host, u->as, &where);
 }
 
 static int read_vendor(struct use *u)

@@ -12,7 +12,7 @@
 #include "proto/wire.h"
 #include "tests/protocol/harness.h"
 
-/* What is sent. The macros below fill in the first four; data follows the payload. */
+/* What is sent. The macros below fill in the first three; data follows the payload. */
 struct raw_message {
     uint16_t command;
     const void *payload;
@@ -113,11 +113,10 @@ struct request_case {
 void raw_run_cases(int sock, const struct request_case *cases, size_t n, const int *fds,
                    unsigned nfds);
 
-/* An anonymous memory file of that size. The caller's. */
-int raw_memfd(size_t size);
-
-/* For memory maps. */
 enum {
     PAGE = 4096,
     DMA_RW = VFIO_USER_DMA_MAP_READ | VFIO_USER_DMA_MAP_WRITE,
 };
+
+/* A memory file of that size. The caller's. */
+int raw_memfd(size_t size);

@@ -92,33 +92,28 @@ static void (*const ways[])(int sock) = {
     leave_a_broken_stream,
 };
 
-struct victim {
-    struct vfuc *c;
-    int memory, event;
-};
-
 /* Makes the device busy without end. */
 static void run_victim(void *arg, int ready)
 {
     const struct edu_transfer t = {.to_ram = true, .iova = 0, .len = EDU_BUFFER_SIZE};
-    struct victim *v = arg;
+    struct vfuc *c = arg;
 
     for (unsigned i = 0;; i++) {
-        if (edu_dma_start(v->c, &t))
+        if (edu_dma_start(c, &t))
             _exit(1);
         if (i == 2)
             child_ready(ready);
-        if (edu_dma_wait(v->c))
+        if (edu_dma_wait(c))
             _exit(1);
     }
 }
 
 /* The session's only descriptors are the child's when it is killed. */
-static void kill_client(struct victim *v)
+static void kill_client(struct vfuc *c)
 {
-    pid_t pid = child_start(run_victim, v);
+    pid_t pid = child_start(run_victim, c);
 
-    vfuc_close(v->c);
+    vfuc_close(c);
     child_kill(pid);
 }
 
@@ -135,7 +130,7 @@ static void rounds(void **state)
         use_device(c, memory, event);
         if (i % 10 == 9) {
             assert_int_equal(edu_dma_wait(c), 0);
-            kill_client(&(struct victim){c, memory, event});
+            kill_client(c);
             continue;
         }
         ways[i % ARRAY_SIZE(ways)](vfuc_socket(c));
@@ -156,7 +151,7 @@ static void killed_during_dma(void **state)
 
         use_device(c, memory, event);
         assert_int_equal(edu_dma_wait(c), 0);
-        kill_client(&(struct victim){c, memory, event});
+        kill_client(c);
         harness_await_idle(h);
         assert_true(harness_stats(h).dma_writes > 0);
     }

@@ -33,21 +33,6 @@ const struct fake_device fake_pci = {
                   },
 };
 
-void fake_expect_sysfs(struct fake_host *f)
-{
-    static const char group[] = "../../../../kernel/iommu_groups/7";
-    static const char driver[] = "../../../../bus/pci/drivers/vfio-pci";
-
-    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = "/sys/bus/pci/devices/" FAKE_BDF,
-                .names = "vendor device");
-    FAKE_EXPECT(f, .kind = FAKE_READLINK, .path = "/sys/bus/pci/devices/" FAKE_BDF "/iommu_group",
-                .out = group, .out_len = strlen(group));
-    FAKE_EXPECT(f, .kind = FAKE_READLINK, .path = "/sys/bus/pci/devices/" FAKE_BDF "/driver",
-                .out = driver, .out_len = strlen(driver));
-    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = "/sys/bus/pci/devices/" FAKE_BDF "/vfio-dev",
-                .ret = -ENOENT);
-}
-
 void fake_expect_container(struct fake_host *f)
 {
     FAKE_EXPECT(f, .kind = FAKE_OPEN, .path = "/dev/vfio/vfio", .ret = FAKE_CONTAINER);
@@ -151,18 +136,23 @@ void fake_expect_infos(struct fake_host *f, const struct fake_device *dev)
         expect_irq_info(f, i, &dev->irqs[i]);
 }
 
+const struct sysfs_device fake_where = {
+    .bdf = FAKE_BDF,
+    .driver = "vfio-pci",
+    .group = FAKE_GROUP_NUMBER,
+};
+
 void fake_machine_open(struct fake_machine *m, const struct fake_device *dev)
 {
     m->f = fake_host_new();
     fake_expect_container(m->f);
-    fake_expect_sysfs(m->f);
     fake_expect_group(m->f, FAKE_GROUP_NUMBER, FAKE_GROUP);
     fake_expect_set_iommu(m->f);
     fake_expect_iommu_info(m->f);
     fake_expect_device_fd(m->f);
     fake_expect_infos(m->f, dev);
-    assert_int_equal(address_space_create(fake_host_base(m->f), &m->as), 0);
-    assert_int_equal(device_open(&m->dev, fake_host_base(m->f), m->as, FAKE_BDF), 0);
+    assert_int_equal(address_space_create(fake_host_base(m->f), IOMMU_TYPE1, &m->as), 0);
+    assert_int_equal(device_open(&m->dev, fake_host_base(m->f), m->as, &fake_where), 0);
     fake_assert_done(m->f);
 }
 

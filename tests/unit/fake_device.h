@@ -43,8 +43,9 @@ struct fake_device {
 /* RESET, BAR 0, config space; INTx, 8 vectors of MSI, 64 of MSI-X that can't be resized. */
 extern const struct fake_device fake_pci;
 
-/* sysfs_find_device: bound to vfio-pci, in the group. */
-void fake_expect_sysfs(struct fake_host *f);
+/* Bound to vfio-pci, in the group, without a device file. */
+extern const struct sysfs_device fake_where;
+
 /* address_space_create, iommu_type1_create. */
 void fake_expect_container(struct fake_host *f);
 /* The group's opening up to its container; then the IOMMU model, for the first one. */

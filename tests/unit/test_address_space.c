@@ -74,7 +74,7 @@ static int setup(void **state)
     fake_expect_set_iommu(f);
     expect_info();
     fake_expect_device_fd(f);
-    assert_int_equal(address_space_create(fake_host_base(f), &as), 0);
+    assert_int_equal(address_space_create(fake_host_base(f), IOMMU_TYPE1, &as), 0);
     assert_int_equal(address_space_open_device(as, &device, &fd), 0);
     assert_int_equal(fd, FAKE_DEVICE);
     host_close(fake_host_base(f), &fd);
@@ -387,7 +387,7 @@ static void test_create_error(void **state)
 
     (void)state;
     FAKE_EXPECT(host, .kind = FAKE_OPEN, .path = "/dev/vfio/vfio", .ret = -ENOENT);
-    assert_int_equal(address_space_create(fake_host_base(host), &none), -ENOENT);
+    assert_int_equal(address_space_create(fake_host_base(host), IOMMU_TYPE1, &none), -ENOENT);
     assert_ptr_equal(none, &memory);
     fake_host_free(host);
 }

@@ -362,6 +362,24 @@ static void test_byte_by_byte(void **state)
     assert_int_equal(t.records[0].inodes[0], inode_of(file));
 }
 
+/* They belong to the message that they arrive in, not only with its first byte. */
+static void test_fds_with_a_later_piece(void **state)
+{
+    cleanup_close_ int file = new_file();
+    uint8_t buf[64];
+    size_t len = encode(buf, 1, 30);
+
+    (void)state;
+    send_bytes(buf, HEADER, NULL, 0);
+    pump();
+    send_bytes(buf + HEADER, len - HEADER, &file, 1);
+    send_message(2, 0, NULL, 0);
+    pump();
+    assert_record(0, 1, 30, 1);
+    assert_int_equal(t.records[0].inodes[0], inode_of(file));
+    assert_record(1, 2, 0, 0);
+}
+
 /* Larger than the read-ahead and than the socket's buffer. */
 static void test_largest(void **state)
 {
@@ -1044,6 +1062,7 @@ int main(void)
         connection_test(test_glued),
         connection_test(test_glued_and_cut),
         connection_test(test_byte_by_byte),
+        connection_test(test_fds_with_a_later_piece),
         connection_test(test_largest),
         connection_test(test_fds_of_pipelined_messages),
         connection_test(test_random_stream),

@@ -603,6 +603,53 @@ static void test_map_errors(void **state)
     }
 }
 
+static void expect_chunk(uint64_t at, uint64_t size, int ret)
+{
+    const struct vfio_iommu_type1_dma_map chunk = {
+        .argsz = sizeof(chunk),
+        .flags = VFIO_DMA_MAP_FLAG_READ,
+        .vaddr = VADDR + at,
+        .iova = IOVA + at,
+        .size = size,
+    };
+
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .request = VFIO_IOMMU_MAP_DMA, .in = &chunk,
+                .in_len = sizeof(chunk), .ret = ret);
+}
+
+static void expect_unmap_of(uint64_t size)
+{
+    const struct vfio_iommu_type1_dma_unmap unmap = {
+        .argsz = sizeof(unmap), .iova = IOVA, .size = size};
+
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .request = VFIO_IOMMU_UNMAP_DMA, .in = &unmap,
+                .in_len = sizeof(unmap));
+}
+
+/* Pinned piece by piece, unmapped as one; what was pinned before an error is unmapped again. */
+static void test_map_in_chunks(void **state)
+{
+    const uint64_t chunk = IOMMU_MAP_CHUNK, size = 2 * chunk + SIZE;
+    void *cookie;
+
+    (void)state;
+    FAKE_EXPECT(f, .kind = FAKE_MMAP, .len = size, .value = VADDR);
+    expect_chunk(0, chunk, 0);
+    expect_chunk(chunk, chunk, 0);
+    expect_chunk(2 * chunk, SIZE, 0);
+    assert_int_equal(iommu->ops->map(iommu, IOVA, size, IOMMU_READ, MEMORY, 0, &cookie), 0);
+    expect_unmap_of(size);
+    assert_int_equal(iommu->ops->unmap(iommu, IOVA, size, cookie), 0);
+
+    FAKE_EXPECT(f, .kind = FAKE_MMAP, .len = size, .value = VADDR);
+    expect_chunk(0, chunk, 0);
+    expect_chunk(chunk, chunk, 0);
+    expect_chunk(2 * chunk, SIZE, -ENOMEM);
+    expect_unmap_of(2 * chunk);
+    assert_int_equal(iommu->ops->map(iommu, IOVA, size, IOMMU_READ, MEMORY, 0, &cookie), -ENOMEM);
+    assert_int_equal(fake_mapping_count(f), 0);
+}
+
 /* What an operator has to change is said. */
 static void test_locked_memory(void **state)
 {
@@ -680,6 +727,7 @@ int main(void)
         cmocka_unit_test(test_info_truncated),
         device_test(test_map),
         device_test(test_map_errors),
+        device_test(test_map_in_chunks),
         device_test(test_locked_memory),
         device_test(test_unmap_errors),
         device_test(test_abandon),

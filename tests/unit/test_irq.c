@@ -224,13 +224,14 @@ static void test_passed_on(void **state)
         uint32_t index, flags, start, count;
         int ret, result;
     } cases[] = {
-        {INTX, NONE | MASK,    0, 1, 0,       0      },
-        {INTX, NONE | UNMASK,  0, 1, 0,       0      },
-        {INTX, NONE | TRIGGER, 0, 1, 0,       0      },
-        {MSIX, NONE | TRIGGER, 5, 3, 0,       0      },
-        {MSI,  NONE | MASK,    0, 1, -ENOTTY, -ENOTTY},
-        {REQ,  NONE | MASK,    0, 0, -EINVAL, -EINVAL},
-        {INTX, NONE | MASK,    0, 1, 3,       0      },
+        {INTX, NONE | MASK,       0, 1, 0,       0      },
+        {INTX, NONE | UNMASK,     0, 1, 0,       0      },
+        {INTX, NONE | TRIGGER,    0, 1, 0,       0      },
+        {MSIX, NONE | TRIGGER,    5, 3, 0,       0      },
+        {MSI,  NONE | MASK,       0, 1, -ENOTTY, -ENOTTY},
+        {REQ,  NONE | MASK,       0, 0, -EINVAL, -EINVAL},
+        {INTX, NONE | MASK,       0, 1, 3,       0      },
+        {MSIX, EVENTFD | TRIGGER, 0, 0, -ERANGE, -ERANGE},
     };
 
     (void)state;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -224,6 +225,18 @@ static void test_bad_paths(void **state)
     assert_refused(bad, -ENAMETOOLONG);
 }
 
+static void test_no_descriptor_free(void **state)
+{
+    struct rlimit before, low;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    assert_refused(path, -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 static void test_file_is_removed(void **state)
 {
     struct listener *l = new_listener();
@@ -429,21 +442,14 @@ static void test_adopt_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        listener_test(test_modes),
-        listener_test(test_in_use),
-        listener_test(test_stale),
-        listener_test(test_what_is_no_socket),
-        listener_test(test_bad_paths),
-        listener_test(test_file_is_removed),
-        listener_test(test_accept),
-        listener_test(test_close_on_exec),
-        listener_test(test_client_has_gone),
-        listener_test(test_client_lost),
-        listener_test(test_pause),
-        listener_test(test_stop_in_a_pause),
-        listener_test(test_stop),
-        listener_test(test_adopt),
-        listener_test(test_adopt_nothing),
+        listener_test(test_modes),           listener_test(test_in_use),
+        listener_test(test_stale),           listener_test(test_what_is_no_socket),
+        listener_test(test_bad_paths),       listener_test(test_no_descriptor_free),
+        listener_test(test_file_is_removed), listener_test(test_accept),
+        listener_test(test_close_on_exec),   listener_test(test_client_has_gone),
+        listener_test(test_client_lost),     listener_test(test_pause),
+        listener_test(test_stop_in_a_pause), listener_test(test_stop),
+        listener_test(test_adopt),           listener_test(test_adopt_nothing),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

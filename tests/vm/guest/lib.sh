@@ -126,11 +126,12 @@ daemon_start() {
 		sockets+=("${1#*=}")
 		shift
 	done
-	vfio-userd "${args[@]}" "${@:2}" 2>"$daemon_log" &
+	vfio-userd "${args[@]}" --iommu "$BACKEND" "${@:2}" 2>"$daemon_log" &
 	daemon=$!
 	for socket in "${sockets[@]}"; do
 		await_socket "$socket"
 	done
+	sed -n 's/^vfio-userd: info: \(.* serving .*, DMA by .*\)/    \1/p' "$daemon_log"
 }
 
 # daemon_stop: SIGTERM must end it with status 0.
