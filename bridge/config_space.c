@@ -6,6 +6,7 @@
 #include <linux/vfio.h>
 #include <stdint.h>
 
+#include "bridge/device_internal.h"
 #include "bridge/region.h"
 #include "proto/base/log.h"
 
@@ -30,6 +31,60 @@ static int clear_command_bits(struct device *dev, uint16_t bits)
         ret = -EIO;
     }
     return ret;
+}
+
+static int read_config(struct device *dev, uint64_t offset, void *buf, uint32_t count)
+{
+    return region_read(dev, VFIO_PCI_CONFIG_REGION_INDEX, offset, buf, count);
+}
+
+/* Offset of a capability, 0 if the device lacks it; -errno. The list is the device's own word. */
+static int find_capability(struct device *dev, uint8_t id)
+{
+    enum { MOST_CAPABILITIES = (256 - PCI_STD_HEADER_SIZEOF) / PCI_CAP_SIZEOF };
+    uint16_t status;
+    uint8_t at, header[2];
+    int ret = read_config(dev, PCI_STATUS, &status, sizeof(status));
+
+    if (ret || !(status & htole16(PCI_STATUS_CAP_LIST)))
+        return ret;
+    ret = read_config(dev, PCI_CAPABILITY_LIST, &at, sizeof(at));
+    for (int i = 0; !ret && at >= PCI_STD_HEADER_SIZEOF && i < MOST_CAPABILITIES; i++) {
+        at &= (uint8_t)~3u;
+        ret = read_config(dev, at, header, sizeof(header));
+        if (!ret && header[PCI_CAP_LIST_ID] == id)
+            return at;
+        at = header[PCI_CAP_LIST_NEXT];
+    }
+    return ret;
+}
+
+int config_space_forbid_no_snoop(struct device *dev)
+{
+    uint16_t control;
+    int at, ret;
+
+    dev->no_snoop_at = 0;
+    if (address_space_info(dev->as)->coherent)
+        return 0;
+    at = find_capability(dev, PCI_CAP_ID_EXP);
+    if (at <= 0)
+        return at;
+    ret = read_config(dev, (uint64_t)at + PCI_EXP_DEVCTL, &control, sizeof(control));
+    if (ret)
+        return ret;
+    dev->no_snoop_at = (uint16_t)(at + PCI_EXP_DEVCTL);
+    /* The write goes through the filter. */
+    return region_write(dev, VFIO_PCI_CONFIG_REGION_INDEX, dev->no_snoop_at, &control,
+                        sizeof(control));
+}
+
+void config_space_filter(const struct device *dev, uint64_t offset, uint8_t *bytes, uint32_t count)
+{
+    uint64_t high_byte = dev->no_snoop_at + 1u; /* the register is little-endian */
+
+    if (dev->no_snoop_at && high_byte >= offset && high_byte - offset < count)
+        bytes[high_byte - offset] &= (uint8_t) ~(PCI_EXP_DEVCTL_NOSNOOP_EN >> 8);
 }
 
 int config_space_stop_dma(struct device *dev)

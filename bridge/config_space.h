@@ -1,9 +1,26 @@
 /*
  * What the bridge itself does with a device's PCI config space, through the VFIO config region.
+ *
+ * No-snoop: a PCIe device may ask for DMA that passes the processor's caches by. Where the IOMMU
+ * can't force such DMA to be coherent, a hypervisor must know of it, and the one way to tell it (a
+ * VFIO file that it registers with KVM) a client of ours has not. So there the device's enable bit
+ * is kept off.
  */
 #pragma once
 
 #include "bridge/device.h"
+
+/*
+ * Clears the no-snoop enable bit of a device that has one, if the address space is not coherent,
+ * and remembers where it is. At each opening; 0 or -errno, logged.
+ */
+int config_space_forbid_no_snoop(struct device *dev);
+
+/*
+ * Takes out of the bytes of a write to config space what must not reach the device. offset and
+ * count: the range of the write.
+ */
+void config_space_filter(const struct device *dev, uint64_t offset, uint8_t *bytes, uint32_t count);
 
 /*
  * Stops the device's DMA: clears bus mastering in COMMAND and reads it back. 0, or -errno with

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/config_space.h"
 #include "bridge/device_internal.h"
 #include "bridge/uapi.h"
 #include "proto/base/cleanup.h"
@@ -69,6 +70,8 @@ static int open_kernel_device(struct device *dev)
         ret = region_read_infos(dev);
     if (!ret)
         ret = irq_read_infos(dev);
+    if (!ret)
+        ret = config_space_forbid_no_snoop(dev);
     if (ret)
         close_kernel_device(dev);
     return ret;

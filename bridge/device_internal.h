@@ -27,6 +27,7 @@ struct device {
     struct device_info info;
     struct region_info *regions; /* info.num_regions of them */
     struct irq_index *irqs;      /* info.num_irqs of them */
+    uint16_t no_snoop_at;        /* config offset of the register with that bit; 0: leave it */
 };
 
 /* Read the device's regions and irq indexes; what they allocate hangs at the device. */

@@ -3,10 +3,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/config_space.h"
 #include "bridge/device_internal.h"
 #include "bridge/uapi.h"
 #include "proto/base/arith.h"
@@ -70,6 +73,15 @@ static int rebuild_caps(struct region_info *region, const void *info, size_t len
     return ret;
 }
 
+/*
+ * vfio-pci refuses the VGA index of a device that is none; BARs that a device lacks have the size
+ * 0. A device whose config space could not be reached could not be stopped at a session's end.
+ */
+static bool may_be_absent(uint32_t index)
+{
+    return index > VFIO_PCI_BAR5_REGION_INDEX && index != VFIO_PCI_CONFIG_REGION_INDEX;
+}
+
 static int read_region_info(struct device *dev, uint32_t index, struct region_info *region)
 {
     struct vfio_region_info in = {.index = index};
@@ -80,9 +92,7 @@ static int read_region_info(struct device *dev, uint32_t index, struct region_in
 
     ret =
         uapi_get_info(dev->host, dev->fd, VFIO_DEVICE_GET_REGION_INFO, &in, sizeof(in), &buf, &len);
-    /* vfio-pci refuses the VGA index of a device that is none, and so say all its region-less
-     * indexes. */
-    if (ret == -EINVAL)
+    if (ret == -EINVAL && may_be_absent(index))
         return 0;
     if (ret) {
         log_error("DEVICE_GET_REGION_INFO of region %u of %s: %s", index, dev->where.bdf,
@@ -177,16 +187,13 @@ int region_read(struct device *dev, uint32_t index, uint64_t offset, void *buf, 
     return 0;
 }
 
-int region_write(struct device *dev, uint32_t index, uint64_t offset, const void *buf,
-                 uint32_t count)
+static int write_bytes(struct device *dev, uint32_t index, uint64_t offset, const uint8_t *bytes,
+                       uint32_t count)
 {
     uint32_t done = 0;
-    int ret = check_access(dev, index, offset, count, VFIO_REGION_INFO_FLAG_WRITE);
 
-    if (ret)
-        return ret;
     while (done < count) {
-        ssize_t n = host_pwrite(dev->host, dev->fd, (const char *)buf + done, count - done,
+        ssize_t n = host_pwrite(dev->host, dev->fd, bytes + done, count - done,
                                 (off_t)(dev->regions[index].offset + offset + done));
 
         if (n <= 0)
@@ -195,4 +202,27 @@ int region_write(struct device *dev, uint32_t index, uint64_t offset, const void
         done += (uint32_t)n;
     }
     return 0;
+}
+
+static int write_config(struct device *dev, uint64_t offset, const void *buf, uint32_t count)
+{
+    uint8_t bytes[PCI_CFG_SPACE_EXP_SIZE];
+
+    if (count > sizeof(bytes))
+        return -EINVAL;
+    memcpy(bytes, buf, count);
+    config_space_filter(dev, offset, bytes, count);
+    return write_bytes(dev, VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes, count);
+}
+
+int region_write(struct device *dev, uint32_t index, uint64_t offset, const void *buf,
+                 uint32_t count)
+{
+    int ret = check_access(dev, index, offset, count, VFIO_REGION_INFO_FLAG_WRITE);
+
+    if (ret)
+        return ret;
+    if (index == VFIO_PCI_CONFIG_REGION_INDEX)
+        return write_config(dev, offset, buf, count);
+    return write_bytes(dev, index, offset, buf, count);
 }

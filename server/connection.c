@@ -216,18 +216,22 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-/* fill, but with patience: the time from here to a sleep and back costs more than a look. */
+/*
+ * fill, but with patience: the time from here to a sleep and back costs more than a look. The loop
+ * does not watch the socket meanwhile, or the kernel would tell it of every message.
+ */
 static ssize_t fill_polling(struct connection *c)
 {
     ssize_t n = fill(c);
+    uint64_t deadline;
 
-    if (n == -EAGAIN && c->busy_poll_us) {
-        uint64_t deadline = now_us() + c->busy_poll_us;
-
-        do
-            n = fill(c);
-        while (n == -EAGAIN && now_us() < deadline);
-    }
+    if (n != -EAGAIN || !c->busy_poll_us)
+        return n;
+    event_del(c->readable);
+    deadline = now_us() + c->busy_poll_us;
+    do
+        n = fill(c);
+    while (n == -EAGAIN && now_us() < deadline);
     return n;
 }
 
@@ -252,6 +256,9 @@ static void on_readable(evutil_socket_t sock, short what, void *arg)
         if (!c->busy_poll_us && !c->in_len && n < READ_AHEAD)
             break;
     }
+    /* Polling has ended the watch. */
+    if (c->state == OPEN && c->out_len == c->out_sent)
+        event_add(c->readable, NULL);
     if (c->state == DRAINING)
         discard(c);
     tell_if_closed(c);

@@ -75,7 +75,7 @@ void fake_expect_info(struct fake_host *f, int fd, unsigned long request, const 
                 .in_len = sizeof(argsz[1]), .out = info, .out_len = len);
 }
 
-void fake_expect_iommu_info(struct fake_host *f)
+static void expect_iommu_info(struct fake_host *f, bool coherent)
 {
     const struct vfio_iommu_type1_info info = {
         .argsz = sizeof(info),
@@ -85,7 +85,17 @@ void fake_expect_iommu_info(struct fake_host *f)
 
     fake_expect_info(f, FAKE_CONTAINER, VFIO_IOMMU_GET_INFO, &info, sizeof(info), sizeof(info));
     FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = FAKE_CONTAINER, .request = VFIO_CHECK_EXTENSION,
-                .value = VFIO_DMA_CC_IOMMU, .ret = 1);
+                .value = VFIO_DMA_CC_IOMMU, .ret = coherent);
+}
+
+void fake_expect_iommu_info(struct fake_host *f)
+{
+    expect_iommu_info(f, true);
+}
+
+void fake_expect_incoherent_iommu_info(struct fake_host *f)
+{
+    expect_iommu_info(f, false);
 }
 
 void fake_expect_device_fd(struct fake_host *f)

@@ -56,6 +56,8 @@ void fake_expect_info(struct fake_host *f, int fd, unsigned long request, const 
                       size_t minsz, size_t len);
 /* Pages of 4 KiB, no capabilities, coherent. */
 void fake_expect_iommu_info(struct fake_host *f);
+/* The same, but the IOMMU can't enforce coherency. */
+void fake_expect_incoherent_iommu_info(struct fake_host *f);
 void fake_expect_device_fd(struct fake_host *f);
 void fake_expect_infos(struct fake_host *f, const struct fake_device *dev);
 void fake_expect_region_info(struct fake_host *f, uint32_t index, const struct fake_region *region);

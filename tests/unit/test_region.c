@@ -20,18 +20,18 @@ enum {
 
 #define AT(index, offset) (FAKE_REGION_AT(index) + (offset))
 
-/* BAR 0 is full; 1 can be read alone, 2 written alone, 3 neither; 4 does not exist. */
+/* BAR 0 is full; 1 can be read alone, 2 written alone, 3 neither; 4 and more do not exist. */
 static const struct fake_device device = {
     .flags = VFIO_DEVICE_FLAGS_PCI,
-    .num_regions = 6,
+    .num_regions = VFIO_PCI_NUM_REGIONS,
     .regions =
         {
                   {READ | WRITE | MMAP, 0x4000},
                   {READ, 0x100},
                   {WRITE, 0x100},
                   {0, 0x100},
-                  {0, 0},
-                  {.err = -EINVAL},
+                  [VFIO_PCI_ROM_REGION_INDEX] = {.err = -EINVAL},
+                  [VFIO_PCI_VGA_REGION_INDEX] = {.err = -EINVAL},
                   },
 };
 
@@ -62,10 +62,30 @@ static void test_infos(void **state)
     assert_int_equal(region_get(m.dev, 0)->caps_len, 0);
     assert_int_equal(region_get(m.dev, 4)->size, 0);
     /* An index that the kernel refuses is a region of size 0. */
-    assert_int_equal(region_get(m.dev, 5)->size, 0);
-    assert_int_equal(region_get(m.dev, 5)->flags, 0);
-    assert_null(region_get(m.dev, 6));
+    assert_int_equal(region_get(m.dev, VFIO_PCI_VGA_REGION_INDEX)->size, 0);
+    assert_int_equal(region_get(m.dev, VFIO_PCI_VGA_REGION_INDEX)->flags, 0);
+    assert_null(region_get(m.dev, VFIO_PCI_NUM_REGIONS));
     assert_null(region_get(m.dev, UINT32_MAX));
+}
+
+/* A device without these would be none. */
+static void test_indexes_that_must_be(void **state)
+{
+    static const uint32_t indexes[] = {VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR5_REGION_INDEX,
+                                       VFIO_PCI_CONFIG_REGION_INDEX};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(indexes); i++) {
+        const uint32_t info[] = {16, VFIO_DEVICE_FLAGS_PCI, VFIO_PCI_NUM_REGIONS, 0};
+
+        fake_expect_device_fd(m.f);
+        FAKE_EXPECT(m.f, .kind = FAKE_IOCTL, .request = VFIO_DEVICE_GET_INFO, .out = info,
+                    .out_len = sizeof(info));
+        for (uint32_t k = 0; k < indexes[i]; k++)
+            fake_expect_region_info(m.f, k, &(struct fake_region){.size = 0});
+        fake_expect_region_info(m.f, indexes[i], &(struct fake_region){.err = -EINVAL});
+        assert_int_equal(device_reopen(m.dev), -EINVAL);
+    }
 }
 
 static void expect_pread(uint64_t offset, size_t len, ssize_t ret, const void *out)
@@ -167,19 +187,19 @@ static void test_outside(void **state)
         uint64_t offset;
         uint32_t count;
     } cases[] = {
-        {BAR,        0x4000,             1         },
-        {BAR,        0x3fff,             2         },
-        {BAR,        0,                  0x4001    },
-        {BAR,        0,                  UINT32_MAX},
-        {BAR,        0,                  0         },
-        {BAR,        UINT64_MAX,         1         },
-        {BAR,        UINT64_MAX - 3,     8         }, /* wraps into the region */
-        {BAR,        UINT64_MAX - 0xfff, 0x2000    },
-        {BAR,        1ull << 40,         4         }, /* the next region, in the file */
-        {4,          0,                  1         },
-        {5,          0,                  1         },
-        {6,          0,                  1         },
-        {UINT32_MAX, 0,                  1         },
+        {BAR,                       0x4000,             1         },
+        {BAR,                       0x3fff,             2         },
+        {BAR,                       0,                  0x4001    },
+        {BAR,                       0,                  UINT32_MAX},
+        {BAR,                       0,                  0         },
+        {BAR,                       UINT64_MAX,         1         },
+        {BAR,                       UINT64_MAX - 3,     8         }, /* wraps into the region */
+        {BAR,                       UINT64_MAX - 0xfff, 0x2000    },
+        {BAR,                       1ull << 40,         4         }, /* the next region, in the file */
+        {4,                         0,                  1         },
+        {VFIO_PCI_VGA_REGION_INDEX, 0,                  1         },
+        {VFIO_PCI_NUM_REGIONS,      0,                  1         },
+        {UINT32_MAX,                0,                  1         },
     };
     uint8_t buf[8] = {0};
 
@@ -402,6 +422,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         region_test(test_infos),
+        region_test(test_indexes_that_must_be),
         region_test(test_widths),
         region_test(test_whole_region),
         region_test(test_short_accesses),
