@@ -198,5 +198,5 @@ int address_space_unmap_all(struct address_space *as)
             first_error = ret;
         e = last == UINT64_MAX ? NULL : map_table_next(&as->table, last + 1);
     }
-    return first_error;
+    return first_error || !as->iommu->stray ? first_error : -EIO;
 }

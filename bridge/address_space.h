@@ -60,7 +60,8 @@ int address_space_unmap(struct address_space *as, uint64_t iova, uint64_t size);
 
 /*
  * Unmaps everything. Returns 0, or the first error of the kernel: what failed stays in the table,
- * the rest is gone.
+ * the rest is gone. -EIO if the kernel may hold more than the table knows. After an error only
+ * address_space_destroy makes sure that nothing is left.
  */
 int address_space_unmap_all(struct address_space *as);
 

@@ -88,6 +88,11 @@ struct iommu {
     const struct iommu_ops *ops;
     struct host *host;
     struct iommu_info info;
+    /*
+     * A map call failed in its middle and could not be undone: the kernel has translations that
+     * no table knows, and only destroy takes them away.
+     */
+    bool stray;
 };
 
 /* A VFIO container with type1v2. *out: to be destroyed by its ops. */

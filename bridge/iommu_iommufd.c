@@ -99,7 +99,8 @@ static int explain_bind_error(const struct sysfs_device *dev, int ret)
         log_error("%s is busy: its group's file /dev/vfio/%d is open", dev->bdf, dev->group);
         break;
     case -EINVAL:
-        log_error("%s is busy: another process has /dev/vfio/devices/%s open", dev->bdf, dev->cdev);
+        log_error("%s is busy: /dev/vfio/devices/%s is in use by another process or export",
+                  dev->bdf, dev->cdev);
         break;
     case -EPERM:
         log_error("the kernel refuses %s: a device of its IOMMU group %d belongs to another "
@@ -144,8 +145,10 @@ static int read_info(struct iommufd *f)
         log_error("IOAS_IOVA_RANGES: %s", strerror(-ret));
         return ret;
     }
-    if (!is_pow2(get.out_iova_alignment))
+    if (!is_pow2(get.out_iova_alignment)) {
+        log_error("IOAS_IOVA_RANGES: an alignment of 0x%" PRIx64, get.out_iova_alignment);
         return -EPROTO;
+    }
     /* The alignment is all that it tells; any larger size that is a multiple will do. */
     info->pgsizes = -get.out_iova_alignment;
     info->max_maps = IOMMU_NO_MAP_LIMIT;
@@ -182,18 +185,17 @@ static uint32_t map_flags(uint32_t prot)
            (prot & IOMMU_WRITE ? UAPI_IOAS_MAP_WRITEABLE : 0u);
 }
 
-/* What is mapped of [iova, iova + size), after an error in its middle. */
-static void undo(struct iommufd *f, uint64_t iova, uint64_t done)
+static int unmap_range(struct iommufd *f, uint64_t iova, uint64_t size)
 {
     struct uapi_ioas_unmap unmap = {
         .size = sizeof(unmap),
         .ioas_id = f->ioas,
         .iova = iova,
-        .length = done,
+        .length = size,
     };
+    int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_UNMAP, &unmap);
 
-    if (done)
-        host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_UNMAP, &unmap);
+    return ret >= 0 && unmap.length != size ? -EIO : ret;
 }
 
 static int map_file(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t prot, int fd,
@@ -212,7 +214,7 @@ static int map_file(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t pr
         int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_MAP_FILE, &map);
 
         if (ret < 0) {
-            undo(f, iova, done);
+            f->iommu.stray |= done && unmap_range(f, iova, done) < 0;
             return ret;
         }
     }
@@ -234,7 +236,7 @@ static int map_address(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t
         int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_MAP, &map);
 
         if (ret < 0) {
-            undo(f, iova, done);
+            f->iommu.stray |= done && unmap_range(f, iova, done) < 0;
             return ret;
         }
     }
@@ -283,17 +285,8 @@ static void iommufd_abandon(struct iommu *iommu, uint64_t size, void *cookie)
 
 static int iommufd_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie)
 {
-    struct iommufd *f = to_iommufd(iommu);
-    struct uapi_ioas_unmap unmap = {
-        .size = sizeof(unmap),
-        .ioas_id = f->ioas,
-        .iova = iova,
-        .length = size,
-    };
-    int ret = host_ioctl(iommu->host, f->context, UAPI_IOMMU_IOAS_UNMAP, &unmap);
+    int ret = unmap_range(to_iommufd(iommu), iova, size);
 
-    if (ret >= 0 && unmap.length != size)
-        ret = -EIO;
     if (ret < 0) {
         log_error("IOAS_UNMAP of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
                   strerror(-ret));

@@ -315,8 +315,7 @@ static int map_address(struct type1 *t, uint64_t iova, uint64_t size, uint32_t p
         int ret = host_ioctl(t->iommu.host, t->container, VFIO_IOMMU_MAP_DMA, &map);
 
         if (ret < 0) {
-            if (done)
-                unmap_range(t, iova, done);
+            t->iommu.stray |= done && unmap_range(t, iova, done) < 0;
             return ret;
         }
     }

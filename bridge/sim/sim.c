@@ -20,6 +20,7 @@ enum {
     BUSES = 256,
     /* Not the slots' numbers, so that nobody can take the one for the other. */
     FIRST_GROUP = 7,
+    FIRST_CDEV = 3,
     FIRST_MEMORY = 0x40000000,
     FIRST_PORT = 0x1000,
 };
@@ -63,6 +64,7 @@ struct sim *sim_create(void)
     sim->entry_limit = 65535;
     sim->vector_limit = UINT32_MAX;
     sim->coherent = true;
+    sim->iommufd = SIM_IOMMUFD_MAP_FILE;
     sim_file_table_init(&sim->files);
     pthread_mutex_init(&sim->fault.lock, NULL);
     pthread_mutex_init(&sim->lock, NULL);
@@ -134,6 +136,7 @@ static int add_device(struct sim *sim, const struct sim_model *model, const char
         sim_device_free(dev);
         return -ENOMEM;
     }
+    dev->cdev = FIRST_CDEV + (int)sim->added;
     *sim->devices_end = dev;
     sim->devices_end = &dev->next;
     sim->added++;

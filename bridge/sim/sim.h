@@ -1,21 +1,23 @@
 /*
  * A simulated kernel below the uAPI: it implements struct host call by call, with VFIO containers
- * and groups, an IOMMU that translates and faults, and PCI devices that do DMA from threads of
- * their own, raise interrupts and reset. The bridge runs over it unmodified.
+ * and groups, iommufd and the devices' own files, an IOMMU that translates and faults, and PCI
+ * devices that do DMA from threads of their own, raise interrupts and reset. The bridge runs over
+ * it unmodified.
  *
  * It answers as Linux does, errno by errno; where versions differ, as 6.1, the oldest that the
- * bridge supports. BARs are accessed in up to 64 bits, which came later.
+ * bridge supports. What came later: BARs are accessed in up to 64 bits; iommufd and the devices'
+ * own files.
  *
  *     sysfs:    /sys/bus/pci/devices/BDF/{vendor,device,class,driver,iommu_group,config,...},
- *               /sys/kernel/iommu_groups/N/devices/
- *     devices:  /dev/vfio/vfio, /dev/vfio/N
+ *               /sys/bus/pci/devices/BDF/vfio-dev/vfioN, /sys/kernel/iommu_groups/N/devices/
+ *     devices:  /dev/vfio/vfio, /dev/vfio/N, /dev/iommu, /dev/vfio/devices/vfioN
  *
  * No other path exists. Descriptors that it hands out are real ones of the process (so that a leak
  * is seen), which only this host understands; every other descriptor is passed to the kernel
  * below. It keeps duplicates of the eventfds that are registered, and three descriptors of its own.
  *
  * What it can't do: a BAR can't be mapped (ENODEV, though the region says MMAP as vfio-pci's
- * does); the limits of pinned memory are told in sim_pin.c.
+ * does); the limits of pinned memory are told in sim_pin.c and sim_pages.c.
  */
 #pragma once
 
@@ -58,8 +60,8 @@ int sim_join_group(struct sim *sim, const char *bdf, const char *sibling_bdf);
 int sim_set_no_reset(struct sim *sim, const char *bdf);
 /* errno that open(path) fails with from now on; 0: none. */
 int sim_set_open_error(struct sim *sim, const char *path, int err);
-/* RLIMIT_MEMLOCK as MAP_DMA sees it, in bytes of all containers; UINT64_MAX (the default): no
- * limit. */
+/* RLIMIT_MEMLOCK as pinning sees it, in bytes of all containers and IOASes; UINT64_MAX (the
+ * default): no limit. */
 void sim_set_memlock(struct sim *sim, uint64_t bytes);
 /* dma_entry_limit of type1, for containers that have no IOMMU yet; default 65535. */
 void sim_set_dma_entry_limit(struct sim *sim, unsigned limit);
@@ -67,6 +69,13 @@ void sim_set_dma_entry_limit(struct sim *sim, unsigned limit);
 void sim_set_vector_limit(struct sim *sim, unsigned limit);
 /* false: the IOMMU can't enforce coherency (DMA_CC_IOMMU answers 0); default true. */
 void sim_set_coherent(struct sim *sim, bool coherent);
+/* What the kernel has of iommufd; default SIM_IOMMUFD_MAP_FILE. */
+enum sim_iommufd {
+    SIM_IOMMUFD_NONE,     /* neither /dev/iommu nor the devices' own files: before 6.6 */
+    SIM_IOMMUFD_MAP,      /* without IOAS_MAP_FILE: before 6.13 */
+    SIM_IOMMUFD_MAP_FILE, /* all */
+};
+void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd);
 
 /*
  * The fault plan: the Nth call from now (1: the next; 0: no plan) of the given kind fails with
@@ -89,8 +98,8 @@ bool sim_fault_spent(struct sim *sim);
 
 /* What a test sees of the machine's inside. */
 struct sim_stats {
-    unsigned containers, groups, devices; /* open descriptors of each kind */
-    unsigned mappings;                    /* DMA entries in all containers */
+    unsigned containers, groups, devices, contexts; /* open descriptors of each kind */
+    unsigned mappings; /* DMA entries in all containers, areas in all IOASes */
     uint64_t pinned_bytes;
     uint64_t dma_faults;            /* pages of a transfer that the IOMMU stopped */
     uint64_t dma_reads, dma_writes; /* transfers that went through whole */

@@ -4,7 +4,6 @@
 #include <linux/vfio.h>
 #include <stdlib.h>
 
-#include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_iommu.h"
@@ -15,10 +14,9 @@ static void put(struct sim_container *container)
         free(container);
 }
 
-static void attach_devices(const struct sim_group *group, struct sim_iommu *iommu)
+static void attach_devices(struct sim_group *group, struct sim_iommu *iommu)
 {
-    for (struct sim_device *dev = NULL; (dev = sim_group_next_device(group, dev));)
-        sim_dma_attach(dev, iommu);
+    sim_group_set_domain(group, iommu ? &iommu->domain : NULL);
 }
 
 int sim_container_attach(struct sim_container *container, struct sim_group *group)
@@ -59,7 +57,7 @@ static int set_iommu(struct sim *sim, struct sim_container *container, uintptr_t
     container->iommu = sim_iommu_create(sim, model != VFIO_TYPE1_IOMMU);
     if (!container->iommu)
         return -ENOMEM;
-    for (const struct sim_group *group = sim->groups; group; group = group->next) {
+    for (struct sim_group *group = sim->groups; group; group = group->next) {
         if (group->container == container)
             attach_devices(group, container->iommu);
     }

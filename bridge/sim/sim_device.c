@@ -19,6 +19,7 @@
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_info.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/uapi_compat.h"
 #include "proto/base/arith.h"
 
 struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *model,
@@ -155,10 +156,8 @@ static const struct {
     {VFIO_DEVICE_FEATURE,                feature            },
 };
 
-static int device_ioctl(struct sim_file *file, unsigned long request, void *arg)
+int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg)
 {
-    struct sim_device *dev = file->object;
-
     for (size_t i = 0; i < ARRAY_SIZE(ioctls); i++) {
         int ret;
 
@@ -172,9 +171,8 @@ static int device_ioctl(struct sim_file *file, unsigned long request, void *arg)
     return -ENOTTY;
 }
 
-static ssize_t device_pread(struct sim_file *file, void *buf, size_t len, off_t offset)
+ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t offset)
 {
-    struct sim_device *dev = file->object;
     uint64_t index = (uint64_t)offset >> SIM_INFO_REGION_SHIFT;
     uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
     ssize_t ret;
@@ -187,9 +185,8 @@ static ssize_t device_pread(struct sim_file *file, void *buf, size_t len, off_t 
     return ret;
 }
 
-static ssize_t device_pwrite(struct sim_file *file, const void *buf, size_t len, off_t offset)
+ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, off_t offset)
 {
-    struct sim_device *dev = file->object;
     uint64_t index = (uint64_t)offset >> SIM_INFO_REGION_SHIFT;
     uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
     ssize_t ret;
@@ -202,14 +199,43 @@ static ssize_t device_pwrite(struct sim_file *file, const void *buf, size_t len,
     return ret;
 }
 
+void sim_device_get(struct sim_device *dev)
+{
+    if (dev->opened++ == 0)
+        enable(dev);
+}
+
+void sim_device_put(struct sim_device *dev)
+{
+    if (--dev->opened == 0)
+        disable(dev);
+}
+
+/* A kernel that knows BIND_IOMMUFD refuses it here by another errno than one that does not. */
+static int device_ioctl(struct sim_file *file, unsigned long request, void *arg)
+{
+    if (request == UAPI_VFIO_DEVICE_BIND_IOMMUFD && file->sim->iommufd != SIM_IOMMUFD_NONE)
+        return -EINVAL;
+    return sim_device_ioctl(file->object, request, arg);
+}
+
+static ssize_t device_pread(struct sim_file *file, void *buf, size_t len, off_t offset)
+{
+    return sim_device_pread(file->object, buf, len, offset);
+}
+
+static ssize_t device_pwrite(struct sim_file *file, const void *buf, size_t len, off_t offset)
+{
+    return sim_device_pwrite(file->object, buf, len, offset);
+}
+
 static void device_release(struct sim_file *file)
 {
     struct sim_device *dev = file->object;
     struct sim_file *group_file;
 
     pthread_mutex_lock(&file->sim->lock);
-    if (--dev->opened == 0)
-        disable(dev);
+    sim_device_put(dev);
     group_file = sim_group_drop_user(dev->group);
     pthread_mutex_unlock(&file->sim->lock);
     sim_file_put(group_file);
@@ -251,8 +277,7 @@ static int take_device(struct sim_file *group_file, const char *name, struct sim
         ret = sim_group_add_user(dev->group);
     if (ret)
         return ret;
-    if (dev->opened++ == 0)
-        enable(dev);
+    sim_device_get(dev);
     *out = dev;
     return 0;
 }

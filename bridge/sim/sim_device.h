@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "bridge/sim/sim_config.h"
 #include "bridge/sim/sim_dma.h"
@@ -23,6 +24,7 @@ struct sim_device {
     const struct sim_model *model;
     void *state; /* the model's */
     char bdf[16];
+    int cdev; /* the number of its own file */
 
     /* With sim->lock. */
     struct sim_device *next;
@@ -30,6 +32,8 @@ struct sim_device {
     char driver[32];
     bool has_reset;
     unsigned opened; /* descriptors */
+
+    bool attached; /* with the lock of the context that it is bound to */
 
     pthread_mutex_t lock; /* for the block below */
     bool reset_works;     /* as tried at the first open */
@@ -54,5 +58,17 @@ void sim_device_free(struct sim_device *dev);
  */
 int sim_device_open(struct sim_file *group_file, const char *name);
 
-/* With sim->lock held. */
+/* The calls on a descriptor of the device that is open. */
+int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg);
+ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t offset);
+ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, off_t offset);
+
+/*
+ * With sim->lock held.
+ */
+
+/* A descriptor more, which enables the device if it is the first; one less. */
+void sim_device_get(struct sim_device *dev);
+void sim_device_put(struct sim_device *dev);
+
 bool sim_device_has_driver(const struct sim_device *dev, const char *driver);

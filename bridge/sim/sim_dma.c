@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_domain.h"
 #include "bridge/sim/sim_internal.h"
-#include "bridge/sim/sim_iommu.h"
 
 void sim_dma_init(struct sim_dma *dma)
 {
@@ -24,10 +24,10 @@ void sim_dma_set_bus_master(struct sim_device *dev, bool on)
     pthread_mutex_unlock(&dev->dma.lock);
 }
 
-void sim_dma_attach(struct sim_device *dev, struct sim_iommu *iommu)
+void sim_dma_attach(struct sim_device *dev, struct sim_domain *domain)
 {
     pthread_mutex_lock(&dev->dma.lock);
-    dev->dma.iommu = iommu;
+    dev->dma.domain = domain;
     pthread_mutex_unlock(&dev->dma.lock);
 }
 
@@ -55,8 +55,8 @@ static int translate_and_copy(struct sim_device *dev, uint64_t iova, void *buf, 
     struct sim_counters *count = &dev->sim->count;
     int ret;
 
-    if (dev->dma.iommu) {
-        ret = sim_iommu_copy(dev->dma.iommu, iova, buf, len, write);
+    if (dev->dma.domain) {
+        ret = sim_domain_copy(dev->dma.domain, iova, buf, len, write);
     } else {
         /* The host has the group in a domain that translates nothing. */
         count->dma_faults++;

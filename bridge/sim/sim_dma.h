@@ -10,11 +10,11 @@
 #include <stdint.h>
 
 struct sim_device;
-struct sim_iommu;
+struct sim_domain;
 
 struct sim_dma {
     pthread_mutex_t lock;
-    struct sim_iommu *iommu; /* NULL: blocked */
+    struct sim_domain *domain; /* NULL: blocked */
     bool bus_master;
     uint64_t epoch;
 };
@@ -24,7 +24,7 @@ void sim_dma_destroy(struct sim_dma *dma);
 
 /* Each returns when no transfer of the time before is under way. */
 void sim_dma_set_bus_master(struct sim_device *dev, bool on);
-void sim_dma_attach(struct sim_device *dev, struct sim_iommu *iommu);
+void sim_dma_attach(struct sim_device *dev, struct sim_domain *domain);
 /* No transfer that was asked for until now is made any more. */
 void sim_dma_cancel(struct sim_device *dev);
 

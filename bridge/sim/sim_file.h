@@ -22,6 +22,7 @@ enum sim_file_kind {
     SIM_FILE_CONTAINER,
     SIM_FILE_GROUP,
     SIM_FILE_DEVICE,
+    SIM_FILE_IOMMUFD,
     SIM_FILE_SYSFS,
     SIM_FILE_KINDS
 };

@@ -82,6 +82,12 @@ bool sim_group_is_viable(const struct sim_group *group)
     return true;
 }
 
+void sim_group_set_domain(struct sim_group *group, struct sim_domain *domain)
+{
+    for (struct sim_device *dev = NULL; (dev = sim_group_next_device(group, dev));)
+        sim_dma_attach(dev, domain);
+}
+
 int sim_group_add_user(struct sim_group *group)
 {
     if (!group->container || !group->container->iommu)
@@ -220,7 +226,7 @@ static int claim(struct sim *sim, int number, struct sim_file *file)
 
     if (!group || !has_vfio_device(group))
         return -ENOENT;
-    if (group->opened)
+    if (group->opened || group->bound)
         return -EBUSY;
     group->opened = file;
     file->object = group;

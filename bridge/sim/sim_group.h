@@ -9,8 +9,11 @@
 
 struct sim;
 struct sim_container;
+struct sim_context;
 struct sim_device;
+struct sim_domain;
 struct sim_file;
+struct sim_hwpt;
 
 struct sim_group {
     struct sim *sim;
@@ -19,6 +22,13 @@ struct sim_group {
     struct sim_file *opened; /* the one descriptor's */
     struct sim_container *container;
     unsigned users; /* of the container: the group itself, and a descriptor of a device each */
+
+    struct sim_context *owner; /* of the devices' DMA, if devices are bound by their own files */
+    unsigned bound;            /* such devices */
+
+    /* With the owner's lock: what its devices are attached to, NULL: nothing. */
+    struct sim_hwpt *hwpt;
+    unsigned attached;
 };
 
 /* A new group of the machine; NULL without memory. */
@@ -34,9 +44,12 @@ struct sim_device *sim_group_next_device(const struct sim_group *group, struct s
 /* False: a driver that does DMA itself has one of the devices. */
 bool sim_group_is_viable(const struct sim_group *group);
 
+/* All of the group's devices at once: the IOMMU can't tell them apart. NULL: blocked. */
+void sim_group_set_domain(struct sim_group *group, struct sim_domain *domain);
+
 /*
  * open of /dev/vfio/N, a descriptor or -errno. -ENOENT: no such group, or none of it is
- * vfio-pci's; -EBUSY: it is open. Without the lock.
+ * vfio-pci's; -EBUSY: it is open, or a device of it is bound by its own file. Without the lock.
  */
 int sim_group_open(struct sim *sim, int number);
 

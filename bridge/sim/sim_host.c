@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bridge/sim/sim_cdev.h"
 #include "bridge/sim/sim_container.h"
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_iommufd.h"
 #include "bridge/sim/sim_sysfs.h"
 
 /* The errno that the call shall fail with. request: of an ioctl. */
@@ -39,6 +41,11 @@ static int open_path(struct sim *sim, const char *path, int flags)
         return sim_container_open(sim);
     if (sscanf(path, "/dev/vfio/%d%n", &number, &end) == 1 && !path[end])
         return sim_group_open(sim, number);
+    if (sim->iommufd != SIM_IOMMUFD_NONE && !strcmp(path, "/dev/iommu"))
+        return sim_iommufd_open(sim);
+    if (sim->iommufd != SIM_IOMMUFD_NONE &&
+        sscanf(path, "/dev/vfio/devices/vfio%d%n", &number, &end) == 1 && !path[end])
+        return sim_cdev_open(sim, number);
     return sim_sysfs_open(sim, path, flags);
 }
 

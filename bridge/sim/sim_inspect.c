@@ -13,6 +13,7 @@ void sim_get_stats(struct sim *sim, struct sim_stats *stats)
         .containers = sim_file_count(sim, SIM_FILE_CONTAINER),
         .groups = sim_file_count(sim, SIM_FILE_GROUP),
         .devices = sim_file_count(sim, SIM_FILE_DEVICE),
+        .contexts = sim_file_count(sim, SIM_FILE_IOMMUFD),
         .mappings = sim->count.mappings,
         .pinned_bytes = sim->count.pinned_bytes,
         .dma_faults = sim->count.dma_faults,

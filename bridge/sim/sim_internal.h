@@ -3,6 +3,8 @@
  *
  * Locks, outermost first:
  *
+ *     context->lock      one call at a time on an iommufd context, pinning included: its objects
+ *                        and which device is attached to which.
  *     sim->lock          the machine's structure: which devices and groups there are, which group
  *                        is in which container, who has what open. Held by control calls, never
  *                        while memory is pinned.
@@ -11,7 +13,7 @@
  *     device->dma.lock   held while the device transfers: whoever has taken it to clear bus
  *                        mastering knows that no transfer is under way.
  *     iommu->lock        one MAP_DMA or UNMAP_DMA at a time, pinning included.
- *     iommu->tree_lock   the translations themselves.
+ *     domain->lock       the translations themselves.
  *
  * The file table's lock and the fault plan's are leaves.
  */
@@ -28,6 +30,10 @@
 #include "bridge/host.h"
 #include "bridge/sim/sim.h"
 #include "bridge/sim/sim_file.h"
+
+enum {
+    SIM_PAGE = 4096,
+};
 
 struct sim_device;
 struct sim_group;
@@ -76,6 +82,7 @@ struct sim {
     _Atomic uint64_t memlock;
     _Atomic unsigned entry_limit, vector_limit;
     _Atomic bool coherent;
+    _Atomic enum sim_iommufd iommufd;
 };
 
 /* The ops of a machine's host. */

@@ -1,7 +1,3 @@
-/*
- * The entries are disjoint, so "they overlap" orders and compares them: a search for a range
- * finds an entry that shares a byte with it. That is all that tsearch(3) needs to be the tree.
- */
 #include "bridge/sim/sim_iommu.h"
 
 #include <assert.h>
@@ -15,37 +11,15 @@
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 
-enum {
-    PAGE = 4096,
-};
-
-const struct vfio_iova_range sim_iommu_apertures[SIM_IOMMU_APERTURES] = {
-    {.start = 0,          .end = 0xfedfffff    },
-    {.start = 0xfef00000, .end = 0xffffffffffff},
-};
-
 struct mapping {
-    uint64_t first, last;
-    uint32_t prot;
+    struct sim_translation t; /* first: the domain's entry is the mapping */
     bool vaddr_invalid;
     struct sim_pin pin;
 };
 
-static int compare(const void *a, const void *b)
-{
-    const struct mapping *x = a, *y = b;
-
-    if (x->last < y->first)
-        return -1;
-    return x->first > y->last;
-}
-
 static struct mapping *find(const struct sim_iommu *iommu, uint64_t first, uint64_t last)
 {
-    struct mapping key = {.first = first, .last = last};
-    struct mapping *const *node = tfind(&key, &iommu->tree, compare);
-
-    return node ? *node : NULL;
+    return (struct mapping *)sim_domain_find(&iommu->domain, first, last);
 }
 
 struct sim_iommu *sim_iommu_create(struct sim *sim, bool v2)
@@ -55,11 +29,11 @@ struct sim_iommu *sim_iommu_create(struct sim *sim, bool v2)
     if (!iommu)
         return NULL;
     iommu->sim = sim;
+    sim_domain_init(&iommu->domain, sim);
     iommu->v2 = v2;
     iommu->avail = sim->entry_limit;
     atomic_init(&iommu->refs, 1);
     pthread_mutex_init(&iommu->lock, NULL);
-    pthread_rwlock_init(&iommu->tree_lock, NULL);
     return iommu;
 }
 
@@ -73,8 +47,7 @@ void sim_iommu_put(struct sim_iommu *iommu)
 {
     if (--iommu->refs)
         return;
-    assert(!iommu->tree);
-    pthread_rwlock_destroy(&iommu->tree_lock);
+    sim_domain_destroy(&iommu->domain);
     pthread_mutex_destroy(&iommu->lock);
     free(iommu);
 }
@@ -91,8 +64,8 @@ void sim_iommu_release(struct sim_iommu *iommu)
 
 static bool is_translatable(uint64_t first, uint64_t last)
 {
-    for (size_t i = 0; i < SIM_IOMMU_APERTURES; i++) {
-        if (first >= sim_iommu_apertures[i].start && last <= sim_iommu_apertures[i].end)
+    for (size_t i = 0; i < SIM_DOMAIN_APERTURES; i++) {
+        if (first >= sim_domain_apertures[i].start && last <= sim_domain_apertures[i].end)
             return true;
     }
     return false;
@@ -100,26 +73,18 @@ static bool is_translatable(uint64_t first, uint64_t last)
 
 static int insert(struct sim_iommu *iommu, struct mapping *e)
 {
-    void *node;
+    int ret = sim_domain_insert(&iommu->domain, &e->t);
 
-    pthread_rwlock_wrlock(&iommu->tree_lock);
-    node = tsearch(e, &iommu->tree, compare);
-    pthread_rwlock_unlock(&iommu->tree_lock);
-    if (!node)
-        return -ENOMEM;
-    iommu->avail--;
-    iommu->sim->count.mappings++;
-    return 0;
+    if (!ret)
+        iommu->avail--;
+    return ret;
 }
 
 static void remove_entry(struct sim_iommu *iommu, struct mapping *e)
 {
-    pthread_rwlock_wrlock(&iommu->tree_lock);
-    tdelete(e, &iommu->tree, compare);
-    pthread_rwlock_unlock(&iommu->tree_lock);
+    sim_domain_remove(&iommu->domain, &e->t);
     iommu->avail++;
     iommu->vaddr_invalid -= e->vaddr_invalid;
-    iommu->sim->count.mappings--;
     sim_unpin(iommu->sim, &e->pin);
     free(e);
 }
@@ -141,10 +106,8 @@ int sim_iommu_map(struct sim_iommu *iommu, uint64_t iova, uint64_t size, uint64_
     e = calloc(1, sizeof(*e));
     if (!e)
         return -ENOMEM;
-    e->first = iova;
-    e->last = last;
-    e->prot = prot;
-    ret = sim_pin(iommu->sim, &e->pin, vaddr, size, prot & SIM_IOMMU_WRITE);
+    e->t = (struct sim_translation){.first = iova, .last = last, .prot = prot, .pin = &e->pin};
+    ret = sim_pin(iommu->sim, &e->pin, vaddr, size, prot & SIM_DOMAIN_WRITE);
     if (ret)
         return ret;
     ret = insert(iommu, e);
@@ -162,13 +125,13 @@ int sim_iommu_unmap(struct sim_iommu *iommu, uint64_t first, uint64_t last, uint
     struct mapping *high = find(iommu, last, last);
 
     *unmapped = 0;
-    if (iommu->v2 && ((low && low->first != first) || (high && high->last != last)))
+    if (iommu->v2 && ((low && low->t.first != first) || (high && high->t.last != last)))
         return -EINVAL;
     /* v1: nothing is unmapped from within an entry; one whose start is in the range goes whole. */
-    if (low && low->first < first)
+    if (low && low->t.first < first)
         return 0;
     for (struct mapping *e; (e = find(iommu, first, last));) {
-        *unmapped += e->last - e->first + 1;
+        *unmapped += e->t.last - e->t.first + 1;
         remove_entry(iommu, e);
     }
     return 0;
@@ -178,7 +141,7 @@ void sim_iommu_unmap_all(struct sim_iommu *iommu, uint64_t *unmapped)
 {
     *unmapped = 0;
     for (struct mapping *e; (e = find(iommu, 0, UINT64_MAX));) {
-        *unmapped += e->last - e->first + 1;
+        *unmapped += e->t.last - e->t.first + 1;
         remove_entry(iommu, e);
     }
 }
@@ -194,7 +157,7 @@ static void visit_vaddr(const void *node, VISIT which, void *arg)
     struct mapping *e = *(struct mapping *const *)node;
     struct walk *walk = arg;
 
-    if ((which != postorder && which != leaf) || e->last < walk->first || e->first > walk->last)
+    if ((which != postorder && which != leaf) || e->t.last < walk->first || e->t.first > walk->last)
         return;
     if (!walk->invalidate) {
         walk->conflict |= e->vaddr_invalid;
@@ -202,7 +165,7 @@ static void visit_vaddr(const void *node, VISIT which, void *arg)
     }
     e->vaddr_invalid = true;
     walk->iommu->vaddr_invalid++;
-    walk->bytes += e->last - e->first + 1;
+    walk->bytes += e->t.last - e->t.first + 1;
 }
 
 int sim_iommu_invalidate_vaddr(struct sim_iommu *iommu, uint64_t first, uint64_t last,
@@ -213,13 +176,13 @@ int sim_iommu_invalidate_vaddr(struct sim_iommu *iommu, uint64_t first, uint64_t
     struct mapping *high = find(iommu, last, last);
 
     *invalidated = 0;
-    if ((low && low->first < first) || (high && high->last > last))
+    if ((low && low->t.first < first) || (high && high->t.last > last))
         return -EINVAL;
-    twalk_r(iommu->tree, visit_vaddr, &walk);
+    twalk_r(iommu->domain.tree, visit_vaddr, &walk);
     if (walk.conflict)
         return -EINVAL;
     walk.invalidate = true;
-    twalk_r(iommu->tree, visit_vaddr, &walk);
+    twalk_r(iommu->domain.tree, visit_vaddr, &walk);
     *invalidated = walk.bytes;
     return 0;
 }
@@ -231,42 +194,12 @@ int sim_iommu_update_vaddr(struct sim_iommu *iommu, uint64_t iova, uint64_t size
 
     if (!e)
         return -ENOENT;
-    if (!e->vaddr_invalid || e->first != iova || e->last != last)
+    if (!e->vaddr_invalid || e->t.first != iova || e->t.last != last)
         return -EINVAL;
-    pthread_rwlock_wrlock(&iommu->tree_lock);
+    pthread_rwlock_wrlock(&iommu->domain.lock);
     sim_pin_move(&e->pin, vaddr);
-    pthread_rwlock_unlock(&iommu->tree_lock);
+    pthread_rwlock_unlock(&iommu->domain.lock);
     e->vaddr_invalid = false;
     iommu->vaddr_invalid--;
     return 0;
-}
-
-/* One entry's share of an access, or one page that the IOMMU stops; returns its length. */
-static size_t copy_piece(struct sim_iommu *iommu, uint64_t iova, void *buf, size_t len, bool write,
-                         int *ret)
-{
-    const struct mapping *e = find(iommu, iova, iova);
-
-    if (e && e->prot & (write ? SIM_IOMMU_WRITE : SIM_IOMMU_READ)) {
-        len = MIN(len - 1, e->last - iova) + 1;
-        sim_pin_copy(&e->pin, iova - e->first, buf, len, write);
-        return len;
-    }
-    len = MIN(len, PAGE - iova % PAGE);
-    if (!write)
-        memset(buf, 0, len);
-    iommu->sim->count.dma_faults++;
-    *ret = -EFAULT;
-    return len;
-}
-
-int sim_iommu_copy(struct sim_iommu *iommu, uint64_t iova, void *buf, size_t len, bool write)
-{
-    int ret = 0;
-
-    pthread_rwlock_rdlock(&iommu->tree_lock);
-    for (size_t done = 0; done < len;)
-        done += copy_piece(iommu, iova + done, (char *)buf + done, len - done, write, &ret);
-    pthread_rwlock_unlock(&iommu->tree_lock);
-    return ret;
 }

@@ -3,25 +3,15 @@
  */
 #pragma once
 
-#include <linux/vfio.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/sim/sim_domain.h"
+
 struct sim;
-
-enum {
-    SIM_IOMMU_READ = 1 << 0,
-    SIM_IOMMU_WRITE = 1 << 1,
-};
-
-/* What it can translate. The window between is where x86 writes message-signalled interrupts. */
-enum {
-    SIM_IOMMU_APERTURES = 2,
-};
-extern const struct vfio_iova_range sim_iommu_apertures[SIM_IOMMU_APERTURES];
 
 struct sim_iommu {
     struct sim *sim;
@@ -33,8 +23,7 @@ struct sim_iommu {
     unsigned avail;                 /* entries that can be made yet */
     _Atomic unsigned vaddr_invalid; /* entries; read without the lock */
 
-    pthread_rwlock_t tree_lock; /* changed with both locks, read with either */
-    void *tree;
+    struct sim_domain domain; /* changed with the lock held */
 };
 
 /* One reference; NULL without memory. */
@@ -59,12 +48,6 @@ void sim_iommu_unmap_all(struct sim_iommu *iommu, uint64_t *unmapped);
 int sim_iommu_invalidate_vaddr(struct sim_iommu *iommu, uint64_t first, uint64_t last,
                                uint64_t *invalidated);
 int sim_iommu_update_vaddr(struct sim_iommu *iommu, uint64_t iova, uint64_t size, uint64_t vaddr);
-
-/*
- * A device's access. -EFAULT if there is no translation for some page of it, or not with that
- * right; such pages read as zeros, writes to them are lost, each counts as one fault.
- */
-int sim_iommu_copy(struct sim_iommu *iommu, uint64_t iova, void *buf, size_t len, bool write);
 
 /* The ioctls of a container that has the IOMMU (sim_type1.c). */
 int sim_type1_check_extension(const struct sim *sim, const struct sim_iommu *iommu,

@@ -34,7 +34,7 @@ static char *to_pointer(uint64_t vaddr)
     return (char *)(uintptr_t)vaddr;
 }
 
-/* mm->locked_vm against the limit, all containers together. */
+/* mm->locked_vm against the limit, all containers and IOASes together. */
 static int account(struct sim *sim, uint64_t size)
 {
     uint64_t pinned = sim->count.pinned_bytes;
@@ -63,20 +63,28 @@ none:
     return false;
 }
 
-int sim_pin(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size, bool write)
+int sim_pin_in_place(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size,
+                     bool write)
 {
     int ret = account(sim, size);
 
     if (ret)
         return ret;
-    pin->addr = to_pointer(vaddr);
-    pin->size = size;
+    *pin = (struct sim_pin){.addr = to_pointer(vaddr), .size = size};
     if (madvise(pin->addr, size, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) < 0) {
         sim->count.pinned_bytes -= size;
         return -EFAULT;
     }
-    pin->own = take_own_mapping(sim, pin);
     return 0;
+}
+
+int sim_pin(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size, bool write)
+{
+    int ret = sim_pin_in_place(sim, pin, vaddr, size, write);
+
+    if (!ret)
+        pin->own = take_own_mapping(sim, pin);
+    return ret;
 }
 
 void sim_unpin(struct sim *sim, struct sim_pin *pin)

@@ -1,5 +1,5 @@
 /*
- * Pinned memory: what MAP_DMA takes hold of.
+ * Pinned memory: what MAP_DMA and IOAS_MAP take hold of.
  */
 #pragma once
 
@@ -20,6 +20,9 @@ struct sim_pin {
  * or it can't be written and the device shall write.
  */
 int sim_pin(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size, bool write);
+/* The same of memory that stays at its address for as long as it is pinned. */
+int sim_pin_in_place(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size,
+                     bool write);
 void sim_unpin(struct sim *sim, struct sim_pin *pin);
 
 /* The memory is at another address now (VFIO_DMA_MAP_FLAG_VADDR). */

@@ -113,6 +113,11 @@ void sim_set_coherent(struct sim *sim, bool coherent)
     sim->coherent = coherent;
 }
 
+void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd)
+{
+    sim->iommufd = iommufd;
+}
+
 void sim_fail_nth(struct sim *sim, enum sim_call call, unsigned long request, unsigned n, int err)
 {
     struct sim_fault *fault = &sim->fault;

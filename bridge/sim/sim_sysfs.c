@@ -1,6 +1,7 @@
 /*
  *     /sys/bus/pci/devices/BDF/ATTRIBUTE
  *     /sys/bus/pci/devices/BDF/{driver,iommu_group} -> the usual places
+ *     /sys/bus/pci/devices/BDF/vfio-dev/vfioN, which is listed alone
  *     /sys/kernel/iommu_groups/N/devices/BDF -> the device
  */
 #include "bridge/sim/sim_sysfs.h"
@@ -272,6 +273,19 @@ static int add_groups(struct sim *sim, struct names *names)
     return ret;
 }
 
+static bool has_cdev(const struct sim_device *dev)
+{
+    return dev->sim->iommufd != SIM_IOMMUFD_NONE && sim_device_has_driver(dev, "vfio-pci");
+}
+
+static int add_cdev(const struct sim_device *dev, struct names *names)
+{
+    char name[NAME_SIZE];
+
+    snprintf(name, sizeof(name), "vfio%d", dev->cdev);
+    return add_name(names, name);
+}
+
 static int add_attributes(const struct sim_device *dev, struct names *names)
 {
     int ret = add_name(names, "iommu_group");
@@ -282,6 +296,8 @@ static int add_attributes(const struct sim_device *dev, struct names *names)
         ret = add_name(names, "config");
     if (!ret && dev->driver[0])
         ret = add_name(names, "driver");
+    if (!ret && has_cdev(dev))
+        ret = add_name(names, "vfio-dev");
     return ret;
 }
 
@@ -295,6 +311,8 @@ static int collect(struct sim *sim, const char *path, struct names *names)
         return add_groups(sim, names);
     if (find_device(sim, path, &place) && !place.rest[0])
         return add_attributes(place.dev, names);
+    if (place.dev && !strcmp(place.rest, "vfio-dev") && has_cdev(place.dev))
+        return add_cdev(place.dev, names);
     if (!place.dev && find_group(sim, path, &place) && !place.rest[0])
         return add_devices(sim, place.group, names);
     return -ENOENT;

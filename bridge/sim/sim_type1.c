@@ -15,7 +15,6 @@
 #define PGSIZES UINT64_C(0x40201000)
 
 enum {
-    PAGE = 4096,
     MAX_DIRTY_BITMAP = 1 << 28,
     MAP_PROT = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
     UNMAP_FLAGS =
@@ -50,7 +49,7 @@ struct caps {
     struct {
         struct vfio_info_cap_header header;
         uint32_t nr_iovas, reserved;
-        struct vfio_iova_range ranges[SIM_IOMMU_APERTURES];
+        struct vfio_iova_range ranges[SIM_DOMAIN_APERTURES];
     } __attribute__((packed)) iova;
 } __attribute__((packed));
 
@@ -70,14 +69,14 @@ static void fill_caps(struct caps *caps, unsigned avail)
     *caps = (struct caps){
         .migration.header =
             cap_header(VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, offsetof(struct caps, avail)),
-        .migration.pgsize_bitmap = PAGE,
+        .migration.pgsize_bitmap = SIM_PAGE,
         .migration.max_dirty_bitmap_size = MAX_DIRTY_BITMAP,
         .avail.header = cap_header(VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, offsetof(struct caps, iova)),
         .avail.avail = avail,
         .iova.header = cap_header(VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, 0),
-        .iova.nr_iovas = SIM_IOMMU_APERTURES,
+        .iova.nr_iovas = SIM_DOMAIN_APERTURES,
     };
-    memcpy(caps->iova.ranges, sim_iommu_apertures, sizeof(caps->iova.ranges));
+    memcpy(caps->iova.ranges, sim_domain_apertures, sizeof(caps->iova.ranges));
 }
 
 static int get_info(struct sim_iommu *iommu, void *arg)
@@ -119,15 +118,15 @@ static int map_dma(struct sim_iommu *iommu, void *arg)
     /* Either rights, or the address alone. */
     if (!(map.flags & MAP_PROT) == !(map.flags & VFIO_DMA_MAP_FLAG_VADDR))
         return -EINVAL;
-    if (!map.size || !is_aligned(map.size | map.iova | map.vaddr, PAGE))
+    if (!map.size || !is_aligned(map.size | map.iova | map.vaddr, SIM_PAGE))
         return -EINVAL;
     if (range_wraps(map.iova, map.size) || range_wraps(map.vaddr, map.size))
         return -EINVAL;
     if (map.flags & VFIO_DMA_MAP_FLAG_VADDR)
         return sim_iommu_update_vaddr(iommu, map.iova, map.size, map.vaddr);
 
-    prot = (map.flags & VFIO_DMA_MAP_FLAG_READ ? SIM_IOMMU_READ : 0u) |
-           (map.flags & VFIO_DMA_MAP_FLAG_WRITE ? SIM_IOMMU_WRITE : 0u);
+    prot = (map.flags & VFIO_DMA_MAP_FLAG_READ ? SIM_DOMAIN_READ : 0u) |
+           (map.flags & VFIO_DMA_MAP_FLAG_WRITE ? SIM_DOMAIN_WRITE : 0u);
     return sim_iommu_map(iommu, map.iova, map.size, map.vaddr, prot);
 }
 
@@ -140,7 +139,7 @@ static int check_unmap(const struct vfio_iommu_type1_dma_unmap *unmap)
         return -EINVAL;
     if (unmap->flags & VFIO_DMA_UNMAP_FLAG_ALL)
         return unmap->iova || unmap->size ? -EINVAL : 0;
-    if (!unmap->size || !is_aligned(unmap->size | unmap->iova, PAGE) ||
+    if (!unmap->size || !is_aligned(unmap->size | unmap->iova, SIM_PAGE) ||
         range_wraps(unmap->iova, unmap->size))
         return -EINVAL;
     return 0;

@@ -121,6 +121,8 @@ static const struct {
     {"--socket-mode rw",                               "not an octal number up to 777"          },
     {"--busy-poll 1000001",                            "--busy-poll 1000001: not a number"      },
     {"--busy-poll 1.5",                                "--busy-poll 1.5: not a number"          },
+    {"--iommu spapr",                                  "--iommu spapr: not one of"              },
+    {"--iommu=",                                       "--iommu : not one of"                   },
     {"--log-level loud",                               "--log-level loud: not one of"           },
     {"--log-level=",                                   "--log-level : not one of"               },
 
@@ -198,6 +200,13 @@ static void test_values(void **state)
     assert_int_equal(config.socket_mode, 0777);
     assert_int_equal(config.busy_poll_us, 0);
     assert_int_equal(config.log_level, LOG_DEBUG);
+    assert_int_equal(config.iommu, CONFIG_IOMMU_AUTO);
+    assert_int_equal(parse("--version --iommu type1"), 0);
+    assert_int_equal(config.iommu, CONFIG_IOMMU_TYPE1);
+    assert_int_equal(parse("--version --iommu iommufd"), 0);
+    assert_int_equal(config.iommu, CONFIG_IOMMU_IOMMUFD);
+    assert_int_equal(parse("--version --iommu iommufd --iommu auto"), 0);
+    assert_int_equal(config.iommu, CONFIG_IOMMU_AUTO);
     /* The last one counts. */
     assert_int_equal(parse("--version --socket-mode 600 --socket-mode 660"), 0);
     assert_int_equal(config.socket_mode, 0660);
@@ -256,7 +265,7 @@ static void test_most_exports(void **state)
 static void test_help(void **state)
 {
     static const char *const options[] = {
-        "device",    "socket-path",        "fd",      "socket-mode", "busy-poll",
+        "device",    "socket-path",        "fd",      "socket-mode", "busy-poll", "iommu",
         "log-level", "print-capabilities", "version", "help"};
     cleanup_free_ char *text = NULL;
     size_t size;

@@ -617,13 +617,13 @@ static void expect_chunk(uint64_t at, uint64_t size, int ret)
                 .in_len = sizeof(chunk), .ret = ret);
 }
 
-static void expect_unmap_of(uint64_t size)
+static void expect_unmap_of(uint64_t size, int ret)
 {
     const struct vfio_iommu_type1_dma_unmap unmap = {
         .argsz = sizeof(unmap), .iova = IOVA, .size = size};
 
     FAKE_EXPECT(f, .kind = FAKE_IOCTL, .request = VFIO_IOMMU_UNMAP_DMA, .in = &unmap,
-                .in_len = sizeof(unmap));
+                .in_len = sizeof(unmap), .ret = ret);
 }
 
 /* Pinned piece by piece, unmapped as one; what was pinned before an error is unmapped again. */
@@ -638,16 +638,34 @@ static void test_map_in_chunks(void **state)
     expect_chunk(chunk, chunk, 0);
     expect_chunk(2 * chunk, SIZE, 0);
     assert_int_equal(iommu->ops->map(iommu, IOVA, size, IOMMU_READ, MEMORY, 0, &cookie), 0);
-    expect_unmap_of(size);
+    expect_unmap_of(size, 0);
     assert_int_equal(iommu->ops->unmap(iommu, IOVA, size, cookie), 0);
 
     FAKE_EXPECT(f, .kind = FAKE_MMAP, .len = size, .value = VADDR);
     expect_chunk(0, chunk, 0);
     expect_chunk(chunk, chunk, 0);
     expect_chunk(2 * chunk, SIZE, -ENOMEM);
-    expect_unmap_of(2 * chunk);
+    expect_unmap_of(2 * chunk, 0);
     assert_int_equal(iommu->ops->map(iommu, IOVA, size, IOMMU_READ, MEMORY, 0, &cookie), -ENOMEM);
     assert_int_equal(fake_mapping_count(f), 0);
+    assert_false(iommu->stray);
+}
+
+/* What could not be undone is told: the kernel has more than anybody's table. */
+static void test_undo_fails(void **state)
+{
+    const uint64_t chunk = IOMMU_MAP_CHUNK;
+    void *cookie;
+
+    (void)state;
+    FAKE_EXPECT(f, .kind = FAKE_MMAP, .len = 2 * chunk, .value = VADDR);
+    expect_chunk(0, chunk, 0);
+    expect_chunk(chunk, chunk, -ENOMEM);
+    expect_unmap_of(chunk, -EIO);
+    assert_int_equal(iommu->ops->map(iommu, IOVA, 2 * chunk, IOMMU_READ, MEMORY, 0, &cookie),
+                     -ENOMEM);
+    assert_int_equal(fake_mapping_count(f), 0);
+    assert_true(iommu->stray);
 }
 
 /* What an operator has to change is said. */
@@ -728,6 +746,7 @@ int main(void)
         device_test(test_map),
         device_test(test_map_errors),
         device_test(test_map_in_chunks),
+        device_test(test_undo_fails),
         device_test(test_locked_memory),
         device_test(test_unmap_errors),
         device_test(test_abandon),

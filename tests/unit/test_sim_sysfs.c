@@ -133,11 +133,28 @@ static void directories(void **state)
     assert_int_equal(host_list(fx->host, "/proc", append, &listing), -ENOENT);
     assert_list(fx, at(fx, ""),
                 "iommu_group vendor device subsystem_vendor subsystem_device revision class config "
-                "driver ");
+                "driver vfio-dev ");
 
     assert_int_equal(sim_join_group(fx->sim, bdf, fx->bdf), 0);
     assert_list(fx, "/sys/kernel/iommu_groups", "7 ");
     assert_list(fx, "/sys/kernel/iommu_groups/7/devices", "0000:00:01.0 0000:00:02.0 ");
+}
+
+static void files_of_vfio_devices(void **state)
+{
+    struct fixture *fx = *state;
+    struct listing listing = {.fx = fx};
+    char bdf[16], other[64];
+
+    assert_int_equal(sim_add_device(fx->sim, "edu", bdf, sizeof(bdf)), 0);
+    snprintf(other, sizeof(other), "/sys/bus/pci/devices/%s/vfio-dev", bdf);
+    assert_list(fx, at(fx, "/vfio-dev"), "vfio3 ");
+    assert_list(fx, other, "vfio4 ");
+
+    assert_int_equal(sim_set_driver(fx->sim, bdf, "e1000e"), 0);
+    assert_int_equal(host_list(fx->host, other, append, &listing), -ENOENT);
+    sim_set_iommufd(fx->sim, SIM_IOMMUFD_NONE);
+    assert_int_equal(host_list(fx->host, at(fx, "/vfio-dev"), append, &listing), -ENOENT);
 }
 
 int main(void)
@@ -146,6 +163,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(attributes_of_a_device, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(links_of_a_device, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(directories, fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(files_of_vfio_devices, fx_setup, fx_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
