@@ -93,6 +93,11 @@ static int set_eventfds(struct device *dev, uint32_t index, uint32_t start, uint
     return ret > 0 ? -ENOSPC : ret;
 }
 
+static bool is_single_eventfd(uint32_t index)
+{
+    return index == VFIO_PCI_ERR_IRQ_INDEX || index == VFIO_PCI_REQ_IRQ_INDEX;
+}
+
 static int disable_index(struct device *dev, uint32_t index)
 {
     struct irq_index *irq = &dev->irqs[index];
@@ -101,8 +106,8 @@ static int disable_index(struct device *dev, uint32_t index)
     if (!irq->enabled)
         return 0;
     ret = set_irqs(dev, index, SET_TRIGGER_NONE, 0, 0, NULL, 0);
-    /* The kernel's answer when the index is off: ERR and REQ are, once their eventfd is taken. */
-    if (ret < 0 && ret != -EINVAL) {
+    /* The kernel's answer for ERR and REQ when they are off, as once their eventfd is taken. */
+    if (ret < 0 && !(ret == -EINVAL && is_single_eventfd(index))) {
         log_warning("disabling irq index %u of %s: %s", index, dev->where.bdf, strerror(-ret));
         return ret;
     }

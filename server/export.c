@@ -163,14 +163,12 @@ const char *export_name(const struct export *e)
     return e->config->device;
 }
 
-/* Opens a device that a session has left closed, and lifts its quarantine if a reset works now. */
-static int bring_device_back(struct export *e)
+/* A reset that failed once may work now. */
+static bool still_quarantined(struct export *e)
 {
-    int ret = open_device(e);
-
-    if (!ret && e->quarantined && reset_is_supported(e->device))
+    if (e->quarantined && reset_is_supported(e->device))
         e->quarantined = reset_device(e->device);
-    return ret;
+    return e->quarantined;
 }
 
 /*
@@ -181,7 +179,8 @@ static void rebuild_device(struct export *e)
 {
     log_warning("closing the device and its address space, and opening them again");
     close_device(e);
-    bring_device_back(e);
+    if (!open_device(e))
+        still_quarantined(e);
 }
 
 static void end_session(struct export *e)
@@ -195,9 +194,10 @@ static void end_session(struct export *e)
         rebuild_device(e);
     log_peer_info("session of pid %d, uid %u has ended", e->session.peer.pid, e->session.peer.uid);
     if (e->quarantined)
-        log_warning("the device was not reset after this session: it is kept from every client "
-                    "but those of uid %u",
-                    e->session.peer.uid);
+        log_peer_warning(
+            "the device was not reset after this session: it is kept from every client "
+            "but those of uid %u",
+            e->session.peer.uid);
 }
 
 static void remove_client(struct client *c)
@@ -229,6 +229,7 @@ static void on_broken(void *arg, const struct vfio_user_header *hdr, int err)
     struct client *c = arg;
 
     dispatch_error(c->connection, hdr, err);
+    event_del(c->handshake); /* the draining has its own limit */
     if (c->export->holder == c)
         end_session(c->export);
 }
@@ -240,12 +241,13 @@ static int check_offer(struct export *e, const struct client *c)
         log_peer_info("pid %d, uid %u is refused: the device is in use", c->peer.pid, c->peer.uid);
         return -EBUSY;
     }
-    if (!e->device && bring_device_back(e)) {
+    if (!e->device && open_device(e)) {
         log_peer_warning("pid %d, uid %u is refused: the device can't be opened", c->peer.pid,
                          c->peer.uid);
         return -ENODEV;
     }
-    if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer)) {
+    if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer) &&
+        still_quarantined(e)) {
         log_peer_warning("pid %d, uid %u is refused: the device could not be reset after a "
                          "session of uid %u",
                          c->peer.pid, c->peer.uid, e->quarantined_for.uid);
@@ -324,6 +326,7 @@ static void on_message(void *arg, const struct message *msg)
     ret = negotiate(c, msg);
     if (ret) {
         dispatch_error(c->connection, &msg->hdr, ret);
+        event_del(c->handshake); /* the draining has its own limit */
         connection_drain(c->connection);
     }
 }

@@ -41,6 +41,8 @@ static const struct {
     {0x80000, 1, IOMMU_READ | IOMMU_WRITE},
 };
 
+static enum iommu_kind kind = IOMMU_TYPE1;
+
 struct use {
     struct fault_machine *m;
     char bdf[13];
@@ -52,7 +54,7 @@ struct use {
 
 static int create(struct use *u)
 {
-    return address_space_create(u->m->host, IOMMU_TYPE1, &u->as);
+    return address_space_create(u->m->host, kind, &u->as);
 }
 
 static int open_device(struct use *u)
@@ -397,12 +399,14 @@ static void test_each_end(void **state)
     run_errnos(fault_each_end, faults_for_good);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         fault_test(test_each_call),
         fault_test(test_each_end),
     };
 
+    if (argc > 1 && !strcmp(argv[1], "iommufd"))
+        kind = IOMMU_IOMMUFD;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /*
  * A client in a process of its own, to be killed. What it runs makes system calls and nothing
  * else, as it is forked from a process with threads; it shares the test's descriptors until it is
- * gone, so whoever waits for a stream's end ends the child first.
+ * gone, so whoever waits for a stream's end ends the child first. It does not outlive the test.
  */
 #pragma once
 

@@ -11,15 +11,20 @@
 #include "proto/base/fd.h"
 #include "proto/base/log.h"
 
-/* A row an IOMMU interface; configure chooses it in the server's settings. */
 static const struct backend {
     const char *name;
-    void (*configure)(struct config *settings);
+    enum config_iommu iommu;
 } backends[] = {
-    {"type1", NULL},
+    {"type1",   CONFIG_IOMMU_TYPE1  },
+    {"iommufd", CONFIG_IOMMU_IOMMUFD},
 };
 
 static const struct backend *backend = &backends[0];
+
+bool harness_is_type1(void)
+{
+    return backend->iommu == CONFIG_IOMMU_TYPE1;
+}
 
 bool harness_select_backend(int argc, char **argv)
 {
@@ -121,9 +126,11 @@ struct harness *harness_new(void)
     assert_non_null(mkdtemp(h->directory));
     snprintf(h->path, sizeof(h->path), "%s/sock", h->directory);
     strcpy(h->bdf, "0000:00:01.0"); /* the first of a simulated machine */
-    h->settings = (struct config){.log_level = LOG_WARNING, .socket_mode = 0600};
-    if (backend->configure)
-        backend->configure(&h->settings);
+    h->settings = (struct config){
+        .log_level = LOG_WARNING,
+        .socket_mode = 0600,
+        .iommu = backend->iommu,
+    };
     h->export_config = (struct export_config){
         .device = "sim:edu",
         .socket_path = h->path,

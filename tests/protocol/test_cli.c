@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -65,6 +66,7 @@ static void begin(struct run *r, const char *const *args)
     assert_true(r->pid >= 0);
     if (r->pid)
         return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(r->out, STDOUT_FILENO);
     dup2(r->err, STDERR_FILENO);
     execv(binary, (char *const *)(uintptr_t)argv);

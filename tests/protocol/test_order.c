@@ -119,6 +119,10 @@ static void not_a_request(void **state)
                      &fd, 1);
     }
     raw_send(sock, MSG(.command = 99, .flags = VFIO_USER_FLAG_TYPE_REPLY), NULL, 0);
+    raw_send(sock,
+             MSG(.command = VFIO_USER_DMA_READ,
+                 .flags = VFIO_USER_FLAG_TYPE_REPLY | VFIO_USER_FLAG_ERROR),
+             NULL, 0);
     raw_send(sock, MSG(MSG_GET_INFO(16), .flags = UINT32_MAX), NULL, 0);
     raw_send(sock, MSG(MSG_GET_INFO(16), .flags = 0xf | VFIO_USER_FLAG_ERROR), NULL, 0);
     raw_send(sock, MSG(.command = 99, .flags = VFIO_USER_FLAG_NO_REPLY), NULL, 0);
