@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -141,6 +142,23 @@ static int set_iommu(struct config *config, const char *value)
     return -EINVAL;
 }
 
+static int set_strict_dma(struct config *config, const char *value)
+{
+    (void)value;
+    config->strict_dma = true;
+    return 0;
+}
+
+static int set_max_maps(struct config *config, const char *value)
+{
+    return parse_number("--max-maps", value, 10, ULONG_MAX, &config->quota.maps);
+}
+
+static int set_max_pinned(struct config *config, const char *value)
+{
+    return parse_number("--max-pinned", value, 10, ULONG_MAX, &config->quota.bytes);
+}
+
 static int set_log_level(struct config *config, const char *value)
 {
     if (log_level_parse(value, &config->log_level))
@@ -186,6 +204,13 @@ static const struct option_row options[] = {
      "the kernel interface for DMA: iommufd, type1 (VFIO containers and groups), or auto "
      "(default): "
      "iommufd where the kernel has it and its files can be opened"                                                     },
+    {"max-maps",           "N",            set_max_maps,
+     "DMA mappings that one user may have, over all exports (default 0: no limit)"                                     },
+    {"max-pinned",         "BYTES",        set_max_pinned,
+     "memory that one user may have pinned for DMA, over all exports (default 0: no limit)"                            },
+    {"strict-dma",         NULL,           set_strict_dma,
+     "refuse DMA mappings of memory that is not shared by a descriptor; without it they succeed, "
+     "and the device is stopped when it goes there"                                                                    },
     {"log-level",          "LEVEL",        set_log_level,          "error, warning, info (default) or debug, to stderr"},
     {"print-capabilities", NULL,           set_print_capabilities, "print what this program can do, as JSON"           },
     {"version",            NULL,           set_version,            "print the version"                                 },

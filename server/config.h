@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "proto/base/log.h"
+#include "server/quota.h"
 
 /* One device and where it is served. */
 struct export_config {
@@ -44,6 +45,8 @@ struct config {
     mode_t socket_mode;
     unsigned busy_poll_us;
     enum config_iommu iommu;
+    bool strict_dma;
+    struct quota_amount quota; /* of each client identity; 0: no limit */
 };
 
 /*

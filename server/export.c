@@ -45,6 +45,7 @@ struct export
     const struct config *settings;
     struct host *host;
     char bdf[13];
+    struct quota *quota;
 
     struct address_space *as;
     struct device *device; /* NULL: could not be brought back */
@@ -128,7 +129,10 @@ int export_create(struct export **out, const struct export_config *config,
     e->settings = settings;
     e->connected = -1;
     TAILQ_INIT(&e->clients);
-    ret = machine_find(machine, config->device, &e->host, e->bdf, sizeof(e->bdf));
+    e->quota = machine_quota(machine, settings->quota);
+    ret = e->quota ? 0 : -ENOMEM;
+    if (!ret)
+        ret = machine_find(machine, config->device, &e->host, e->bdf, sizeof(e->bdf));
     if (!ret)
         ret = open_device(e);
     if (ret) {
@@ -192,6 +196,8 @@ static void end_session(struct export *e)
     e->quarantined_for = e->session.peer;
     if (end == SESSION_END_BROKEN)
         rebuild_device(e);
+    /* By now the kernel holds nothing for this client, whichever way it was undone. */
+    quota_release(e->quota, &e->session.peer, e->session.charged);
     log_peer_info("session of pid %d, uid %u has ended", e->session.peer.pid, e->session.peer.uid);
     if (e->quarantined)
         log_peer_warning(
@@ -272,6 +278,8 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
         .as = e->as,
         .peer = c->peer,
         .agreed = *agreed,
+        .strict_dma = e->settings->strict_dma,
+        .quota = e->quota,
     };
     event_del(c->handshake);
     connection_set_max_message(c->connection, LIMIT_MSG_SIZE);

@@ -7,25 +7,40 @@
 #include "proto/validate.h"
 #include "server/handlers.h"
 
-int handle_dma_map(struct session *s, struct request *req)
+static int check_map(const struct session *s, bool has_fd)
 {
-    struct vfio_user_dma_map map;
     struct address_space_stats stats;
-    cleanup_close_ int fd = -1;
-    uint32_t prot;
-    int ret = validate_dma_map(req->payload, req->len, &map);
 
-    if (ret)
-        return ret;
+    if (!has_fd && s->strict_dma) {
+        log_peer_warning("DMA_MAP without a descriptor (--strict-dma)");
+        return -EINVAL;
+    }
     address_space_get_stats(s->as, &stats);
     if (stats.maps >= s->agreed.max_dma_maps) {
         log_peer_warning("DMA_MAP: the %zu mappings that were negotiated are in use", stats.maps);
         return -ENOSPC;
     }
-    fd = fdset_take(req->fds, 0);
+    return 0;
+}
+
+int handle_dma_map(struct session *s, struct request *req)
+{
+    struct vfio_user_dma_map map;
+    cleanup_close_ int fd = fdset_take(req->fds, 0);
+    uint32_t prot;
+    int ret = validate_dma_map(req->payload, req->len, &map);
+
+    if (!ret)
+        ret = check_map(s, fd >= 0);
+    if (!ret)
+        ret = session_charge(s, (struct quota_amount){1, fd >= 0 ? map.size : 0});
+    if (ret)
+        return ret;
     prot = (map.flags & VFIO_USER_DMA_MAP_READ ? IOMMU_READ : 0) |
            (map.flags & VFIO_USER_DMA_MAP_WRITE ? IOMMU_WRITE : 0);
-    return address_space_map(s->as, map.address, map.size, prot, fd, map.offset);
+    ret = address_space_map(s->as, map.address, map.size, prot, fd, map.offset);
+    session_settle(s);
+    return ret;
 }
 
 int handle_dma_unmap(struct session *s, struct request *req)
@@ -40,7 +55,9 @@ int handle_dma_unmap(struct session *s, struct request *req)
     if (!reply)
         return -ENOMEM;
     memcpy(reply, &unmap, sizeof(unmap));
-    if (unmap.flags & VFIO_USER_DMA_UNMAP_ALL)
-        return address_space_unmap_all(s->as);
-    return address_space_unmap(s->as, unmap.address, unmap.size);
+    ret = unmap.flags & VFIO_USER_DMA_UNMAP_ALL
+              ? address_space_unmap_all(s->as)
+              : address_space_unmap(s->as, unmap.address, unmap.size);
+    session_settle(s);
+    return ret;
 }

@@ -33,8 +33,21 @@ int machine_find(struct machine *machine, const char *device, struct host **host
     return ret;
 }
 
+struct quota *machine_quota(struct machine *machine, struct quota_amount limit)
+{
+    if (!limit.maps)
+        limit.maps = UINT64_MAX;
+    if (!limit.bytes)
+        limit.bytes = UINT64_MAX;
+    if (!machine->quota && quota_create(&machine->quota, limit))
+        return NULL;
+    return machine->quota;
+}
+
 void machine_destroy(struct machine *machine)
 {
+    quota_destroy(machine->quota);
+    machine->quota = NULL;
     if (machine->sim)
         sim_destroy(machine->sim);
     machine->sim = NULL;

@@ -7,6 +7,31 @@
 #include "bridge/reset.h"
 #include "proto/base/log.h"
 
+int session_charge(struct session *s, struct quota_amount amount)
+{
+    int ret = quota_charge(s->quota, &s->peer, amount);
+
+    if (!ret) {
+        s->charged.maps += amount.maps;
+        s->charged.bytes += amount.bytes;
+    }
+    return ret;
+}
+
+void session_settle(struct session *s)
+{
+    struct address_space_stats held;
+    struct quota_amount surplus;
+
+    address_space_get_stats(s->as, &held);
+    surplus = (struct quota_amount){
+        .maps = s->charged.maps - held.maps,
+        .bytes = s->charged.bytes - held.backed_bytes,
+    };
+    quota_release(s->quota, &s->peer, surplus);
+    s->charged = (struct quota_amount){.maps = held.maps, .bytes = held.backed_bytes};
+}
+
 static bool failed(const char *step, int ret)
 {
     if (ret)

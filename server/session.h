@@ -9,13 +9,23 @@
 #include "bridge/address_space.h"
 #include "bridge/device.h"
 #include "proto/version.h"
+#include "server/quota.h"
 
 struct session {
     struct device *device;
     struct address_space *as;
     struct peer peer;
     struct version_caps agreed;
+    bool strict_dma; /* memory without a descriptor is refused */
+    struct quota *quota;
+    struct quota_amount charged; /* for the mappings in the address space */
 };
+
+/* Charges the session's identity; as quota_charge. */
+int session_charge(struct session *s, struct quota_amount amount);
+
+/* Gives back what is charged beyond what the address space holds now. */
+void session_settle(struct session *s);
 
 /* What a session has left behind. */
 enum session_end {
