@@ -11,7 +11,7 @@
 
 /* An identity that holds something. There are as many as sessions at most: a list will do. */
 struct account {
-    LIST_ENTRY(account) link;
+    TAILQ_ENTRY(account) link;
     struct peer who;
     struct quota_amount used;
 };
@@ -19,7 +19,7 @@ struct account {
 struct quota {
     pthread_mutex_t lock;
     struct quota_amount limit;
-    LIST_HEAD(, account) accounts;
+    TAILQ_HEAD(, account) accounts;
 };
 
 int quota_create(struct quota **out, struct quota_amount limit)
@@ -30,7 +30,7 @@ int quota_create(struct quota **out, struct quota_amount limit)
         return -ENOMEM;
     pthread_mutex_init(&q->lock, NULL);
     q->limit = limit;
-    LIST_INIT(&q->accounts);
+    TAILQ_INIT(&q->accounts);
     *out = q;
     return 0;
 }
@@ -39,7 +39,7 @@ void quota_destroy(struct quota *q)
 {
     if (!q)
         return;
-    assert(LIST_EMPTY(&q->accounts));
+    assert(TAILQ_EMPTY(&q->accounts));
     pthread_mutex_destroy(&q->lock);
     free(q);
 }
@@ -65,16 +65,16 @@ static struct account *find_or_open(struct quota *q, const struct peer *who)
     a = calloc(1, sizeof(*a));
     if (a) {
         a->who = *who;
-        LIST_INSERT_HEAD(&q->accounts, a, link);
+        TAILQ_INSERT_HEAD(&q->accounts, a, link);
     }
     return a;
 }
 
-static void close_if_empty(struct account *a)
+static void close_if_empty(struct quota *q, struct account *a)
 {
     if (a->used.maps || a->used.bytes)
         return;
-    LIST_REMOVE(a, link);
+    TAILQ_REMOVE(&q->accounts, a, link);
     free(a);
 }
 
@@ -108,7 +108,7 @@ int quota_charge(struct quota *q, const struct peer *who, struct quota_amount am
             a->used.maps += amount.maps;
             a->used.bytes += amount.bytes;
         }
-        close_if_empty(a);
+        close_if_empty(q, a);
     }
     pthread_mutex_unlock(&q->lock);
     return ret;
@@ -125,6 +125,6 @@ void quota_release(struct quota *q, const struct peer *who, struct quota_amount 
     assert(a && a->used.maps >= amount.maps && a->used.bytes >= amount.bytes);
     a->used.maps -= amount.maps;
     a->used.bytes -= amount.bytes;
-    close_if_empty(a);
+    close_if_empty(q, a);
     pthread_mutex_unlock(&q->lock);
 }
