@@ -7,6 +7,9 @@
  * never twice the same time. In the mode "poll" each has one of its own: the client spins until a
  * reply comes; the other end spins for a moment, then sleeps, so that it leaves the processor when
  * its turn is over.
+ *
+ * The cases map_N and unmap_N have no floor: they tell whether the last of N mappings takes longer
+ * than the first, and run only if they are asked for.
  */
 #include <getopt.h>
 #include <stdbool.h>
@@ -16,6 +19,7 @@
 
 #include "proto/base/arith.h"
 #include "proto/base/log.h"
+#include "tests/bench/growth.h"
 #include "tests/bench/measure.h"
 
 enum {
@@ -38,24 +42,49 @@ static const double checked_ratio = 1.25;
 struct options {
     const char *only_case, *only_mode;
     double seconds;
-    bool check;
+    bool growth, check;
 };
 
 static void usage(FILE *out)
 {
-    fprintf(out,
-            "usage: bench [--case NAME] [--mode block|poll] [--seconds S] [--check]\n\n"
-            "Prints a JSON object a line: the median time of a message in microseconds, that of\n"
-            "its floor, a bare exchange of the same sizes, and their ratio.\n\n"
-            "  --case NAME    only this case, one of those below\n"
-            "  --mode MODE    only this mode: block (everybody sleeps), poll (busy polling)\n"
-            "  --seconds S    for each case and mode (default %g)\n"
-            "  --check        exit with 1 if %s is above %g of its floor\n\n"
-            "Cases:",
-            default_seconds, checked_case, checked_ratio);
+    fprintf(
+        out,
+        "usage: bench [--case NAME | --growth] [--mode block|poll] [--seconds S] [--check]\n\n"
+        "Prints a JSON object a line: the median time of a message in microseconds, that of\n"
+        "its floor, a bare exchange of the same sizes, and their ratio.\n\n"
+        "  --case NAME    only this case, one of those below\n"
+        "  --growth       the cases of growth instead, in the mode block if no other is given:\n"
+        "                 the medians of all N mappings, of the first and of the last tenth\n"
+        "  --mode MODE    only this mode: block (everybody sleeps), poll (busy polling)\n"
+        "  --seconds S    for each case and mode (default %g)\n"
+        "  --check        exit with 1 if %s is above %g of its floor\n\n"
+        "Cases:",
+        default_seconds, checked_case, checked_ratio);
     for (unsigned i = 0; i < WORKLOADS; i++)
         fprintf(out, " %s", workload_name(i));
+    fputs("\nCases of growth:", out);
+    for (unsigned i = 0; i < GROWTHS; i++)
+        fprintf(out, " map_%u unmap_%u", growth_entries(i), growth_entries(i));
     fputc('\n', out);
+}
+
+/* "map_N" or "unmap_N" */
+static bool is_growth_case(const char *name, const char *operation, unsigned entries)
+{
+    char own[32];
+
+    snprintf(own, sizeof(own), "%s_%u", operation, entries);
+    return !strcmp(name, own);
+}
+
+static bool is_any_growth_case(const char *name)
+{
+    for (unsigned i = 0; i < GROWTHS; i++) {
+        if (is_growth_case(name, "map", growth_entries(i)) ||
+            is_growth_case(name, "unmap", growth_entries(i)))
+            return true;
+    }
+    return false;
 }
 
 static bool is_case(const char *name)
@@ -64,7 +93,7 @@ static bool is_case(const char *name)
         if (!strcmp(workload_name(i), name))
             return true;
     }
-    return false;
+    return is_any_growth_case(name);
 }
 
 static bool is_mode(const char *name)
@@ -88,6 +117,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option longopts[] = {
         {"case",    required_argument, NULL, 'c'},
+        {"growth",  no_argument,       NULL, 'g'},
         {"mode",    required_argument, NULL, 'm'},
         {"seconds", required_argument, NULL, 's'},
         {"check",   no_argument,       NULL, 'k'},
@@ -100,6 +130,8 @@ static void parse_options(int argc, char **argv, struct options *o)
     while (ok && (c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
         if (c == 'c')
             ok = is_case(o->only_case = optarg);
+        else if (c == 'g')
+            o->growth = true;
         else if (c == 'm')
             ok = is_mode(o->only_mode = optarg);
         else if (c == 's')
@@ -113,10 +145,11 @@ static void parse_options(int argc, char **argv, struct options *o)
             exit(EXIT_SUCCESS);
         }
     }
-    if (!ok || optind < argc) {
+    if (!ok || optind < argc || (o->growth && o->only_case)) {
         usage(stderr);
         exit(2);
     }
+    o->growth |= o->only_case && is_any_growth_case(o->only_case);
 }
 
 /* A case in a mode. Returns its ratio to the floor, 0 on an error. */
@@ -140,6 +173,41 @@ static double run_case(unsigned i, const struct measure_mode *mode, double secon
     return result.served_us / result.floor_us;
 }
 
+static void print_growth(const struct options *o, const char *operation, unsigned entries,
+                         const char *mode, const struct growth_times *t)
+{
+    if (o->only_case && !is_growth_case(o->only_case, operation, entries))
+        return;
+    printf("{\"case\":\"%s_%u\",\"mode\":\"%s\",\"entries\":%u,\"p50_us\":%.3f,"
+           "\"first_us\":%.3f,\"last_us\":%.3f,\"last_over_first\":%.3f}\n",
+           operation, entries, mode, entries, t->all_us, t->first_us, t->last_us,
+           t->last_us / t->first_us);
+    fflush(stdout);
+}
+
+/* Maps and unmaps come together: one can't be measured without the other. */
+static int run_growth(const struct options *o)
+{
+    for (unsigned i = 0; i < GROWTHS; i++) {
+        unsigned entries = growth_entries(i);
+
+        if (o->only_case && !is_growth_case(o->only_case, "map", entries) &&
+            !is_growth_case(o->only_case, "unmap", entries))
+            continue;
+        for (size_t m = 0; m < ARRAY_SIZE(modes); m++) {
+            struct growth_result result;
+
+            if (strcmp(o->only_mode ? o->only_mode : modes[0].name, modes[m].name))
+                continue;
+            if (growth_measure(i, &modes[m], &result))
+                return EXIT_FAILURE;
+            print_growth(o, "map", entries, modes[m].name, &result.map);
+            print_growth(o, "unmap", entries, modes[m].name, &result.unmap);
+        }
+    }
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {.seconds = default_seconds};
@@ -147,6 +215,8 @@ int main(int argc, char **argv)
 
     parse_options(argc, argv, &o);
     log_set_level(LOG_WARNING);
+    if (o.growth)
+        return run_growth(&o);
     for (unsigned i = 0; i < WORKLOADS; i++) {
         const char *name = workload_name(i);
 

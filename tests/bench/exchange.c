@@ -59,6 +59,21 @@ int exchange_receive_fd(int sock, void *buf, size_t len, unsigned spins)
     return (size_t)n == len ? 0 : -EPIPE;
 }
 
+int exchange_receive_reply(int sock, const struct exchange *x, unsigned spins)
+{
+    static uint8_t reply[EXCHANGE_MAX_REPLY];
+    struct vfio_user_header hdr;
+    int ret;
+
+    if (!x->reply_len)
+        return 0;
+    ret = exchange_receive(sock, reply, x->reply_len, spins);
+    memcpy(&hdr, reply, sizeof(hdr));
+    if (!ret && hdr.flags & VFIO_USER_FLAG_ERROR)
+        return -(int)hdr.error;
+    return ret;
+}
+
 int exchange_ask(int sock, const struct exchange *x)
 {
     uint8_t reply[EXCHANGE_MAX_REPLY];

@@ -31,5 +31,8 @@ int exchange_receive(int sock, void *buf, size_t len, unsigned spins);
 /* The same for a request that brings a descriptor, which is closed. */
 int exchange_receive_fd(int sock, void *buf, size_t len, unsigned spins);
 
+/* Receives the reply of the size that is expected, if there is one. Its error as -errno. */
+int exchange_receive_reply(int sock, const struct exchange *x, unsigned spins);
+
 /* One exchange with a server. Its error as -errno, -EPROTO for a reply of another size. */
 int exchange_ask(int sock, const struct exchange *x);

@@ -3,18 +3,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <time.h>
 
-#include "proto/wire.h"
 #include "tests/bench/floor.h"
 #include "tests/bench/peer.h"
 #include "tests/bench/samples.h"
 #include "tests/bench/served.h"
 
 enum {
-    REPLY_TIMEOUT_S = 10,
     WARM_UP_TURNS = 3,
 };
 
@@ -24,29 +19,6 @@ struct side {
     struct samples samples;
 };
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static int receive_reply(int sock, const struct exchange *x, unsigned spins)
-{
-    static uint8_t reply[EXCHANGE_MAX_REPLY];
-    struct vfio_user_header hdr;
-    int ret;
-
-    if (!x->reply_len)
-        return 0;
-    ret = exchange_receive(sock, reply, x->reply_len, spins);
-    memcpy(&hdr, reply, sizeof(hdr));
-    if (!ret && hdr.flags & VFIO_USER_FLAG_ERROR)
-        return -(int)hdr.error;
-    return ret;
-}
-
 /* One message after the other, each with its round trip. samples: NULL for none. */
 static int run_exchanges(const struct workload *w, int sock, unsigned spins,
                          struct samples *samples)
@@ -55,15 +27,15 @@ static int run_exchanges(const struct workload *w, int sock, unsigned spins,
 
     for (unsigned i = 0; i < WORKLOAD_BATCH; i++) {
         const struct exchange *x = workload_message(w, i);
-        uint64_t start = now_ns();
+        uint64_t start = samples_now();
         int ret = exchange_send(sock, x);
 
         if (!ret)
-            ret = receive_reply(sock, x, spins);
+            ret = exchange_receive_reply(sock, x, spins);
         if (ret)
             return ret;
         if (samples && x == sampled)
-            samples_add(samples, now_ns() - start);
+            samples_add(samples, samples_now() - start);
     }
     return 0;
 }
@@ -71,7 +43,7 @@ static int run_exchanges(const struct workload *w, int sock, unsigned spins,
 /* As many messages as may be in flight; the sample is a message's share of the time of all. */
 static int run_stream(const struct workload *w, int sock, unsigned spins, struct samples *samples)
 {
-    uint64_t start = now_ns();
+    uint64_t start = samples_now();
     unsigned received = 0;
 
     for (unsigned sent = 0; received < WORKLOAD_BATCH;) {
@@ -80,12 +52,12 @@ static int run_stream(const struct workload *w, int sock, unsigned spins, struct
         if (sent < WORKLOAD_BATCH && sent - received < w->in_flight)
             ret = exchange_send(sock, workload_message(w, sent++));
         else
-            ret = receive_reply(sock, workload_message(w, received++), spins);
+            ret = exchange_receive_reply(sock, workload_message(w, received++), spins);
         if (ret)
             return ret;
     }
     if (samples)
-        samples_add(samples, (now_ns() - start) / WORKLOAD_BATCH);
+        samples_add(samples, (samples_now() - start) / WORKLOAD_BATCH);
     return 0;
 }
 
@@ -102,12 +74,8 @@ static int take_turn(const struct workload *w, const struct measure_mode *mode, 
 static int warm_up(const struct workload *w, const struct measure_mode *mode, struct side *floor,
                    struct side *served)
 {
-    const struct timeval limit = {.tv_sec = REPLY_TIMEOUT_S};
-    int ret;
+    int ret = served_begin_session(served->peer.sock);
 
-    setsockopt(floor->peer.sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    setsockopt(served->peer.sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    ret = served_begin_session(served->peer.sock);
     if (!ret)
         ret = exchange_ask(served->peer.sock, &w->first);
     if (!ret && w->order == WORKLOAD_ALTERNATING)
@@ -126,13 +94,13 @@ static int take_turns(const struct workload *w, const struct measure_mode *mode,
                       struct side *floor, struct side *served)
 {
     int ret = warm_up(w, mode, floor, served);
-    uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+    uint64_t end = samples_now() + (uint64_t)(seconds * 1e9);
 
     while (!ret) {
         ret = take_turn(w, mode, floor);
         if (!ret)
             ret = take_turn(w, mode, served);
-        if (now_ns() >= end || samples_full(&floor->samples) || samples_full(&served->samples))
+        if (samples_now() >= end || samples_full(&floor->samples) || samples_full(&served->samples))
             break;
     }
     return ret;

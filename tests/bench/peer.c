@@ -4,10 +4,15 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "proto/base/fd.h"
+
+enum {
+    REPLY_TIMEOUT_S = 10,
+};
 
 /* Pins this process to the nth of the processors that it was started on; to the last at most. */
 static void pin_to_nth(int nth)
@@ -31,10 +36,12 @@ static void pin_to_nth(int nth)
 
 int peer_start(struct peer *p, bool apart, int (*run)(int sock, const void *arg), const void *arg)
 {
+    const struct timeval limit = {.tv_sec = REPLY_TIMEOUT_S};
     int pair[2];
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
+    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     pin_to_nth(0);
     p->pid = fork();
     if (!p->pid) {

@@ -9,7 +9,7 @@
 
 struct peer {
     pid_t pid; /* 0: none */
-    int sock;  /* the client's end; -1: none */
+    int sock;  /* the client's end, which gives up after some time; -1: none */
 };
 
 #define PEER_NONE ((struct peer){.sock = -1})

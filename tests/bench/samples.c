@@ -1,6 +1,7 @@
 #include "tests/bench/samples.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 #include "proto/base/arith.h"
 
@@ -34,6 +35,14 @@ void samples_add(struct samples *s, uint64_t ns)
 bool samples_full(const struct samples *s)
 {
     return s->count == CAPACITY;
+}
+
+uint64_t samples_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static int compare(const void *a, const void *b)

@@ -21,5 +21,8 @@ void samples_clear(struct samples *s);
 void samples_add(struct samples *s, uint64_t ns);
 bool samples_full(const struct samples *s);
 
+/* The clock of durations, in nanoseconds. */
+uint64_t samples_now(void);
+
 /* In microseconds, 0 without samples. The samples lose their order. */
 double samples_median_us(struct samples *s);

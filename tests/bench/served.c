@@ -37,7 +37,10 @@ int served_run(int sock, const void *arg)
 {
     const struct served *served = arg;
     const struct export_config config = {.device = "sim:edu", .fd = sock};
-    const struct config settings = {.busy_poll_us = served->busy_poll_us};
+    const struct config settings = {
+        .busy_poll_us = served->busy_poll_us,
+        .iommu = served->type1 ? CONFIG_IOMMU_TYPE1 : CONFIG_IOMMU_AUTO,
+    };
     struct machine machine = {0};
     struct export *e = NULL;
     int ret = export_create(&e, &config, &settings, &machine);

@@ -1,8 +1,11 @@
 /* The real server over the simulated kernel's edu device: an export and its worker. */
 #pragma once
 
+#include <stdbool.h>
+
 struct served {
     unsigned busy_poll_us;
+    bool type1; /* else the interface that the server prefers */
 };
 
 /* For peer_start; arg: a struct served. */

@@ -16,7 +16,6 @@
 
 enum {
     HEADER = sizeof(struct vfio_user_header),
-    MAP_BYTES = 4096,
     MAP_IOVA = 0x100000,
     /* edu's registers: a read of the first has no effect, and neither has a write of the second. */
     EDU_ID = 0x0,
@@ -62,13 +61,14 @@ static struct exchange write_message(uint32_t region, uint64_t offset, uint32_t 
     return x;
 }
 
-static struct exchange map_message(int fd)
+struct exchange workload_map(uint64_t iova, int fd, uint64_t offset)
 {
     const struct vfio_user_dma_map body = {
         .argsz = sizeof(body),
         .flags = VFIO_USER_DMA_MAP_READ | VFIO_USER_DMA_MAP_WRITE,
-        .address = MAP_IOVA,
-        .size = MAP_BYTES,
+        .offset = offset,
+        .address = iova,
+        .size = WORKLOAD_PAGE,
     };
     struct exchange x = message(VFIO_USER_DMA_MAP, sizeof(body), 0, 0);
 
@@ -77,12 +77,12 @@ static struct exchange map_message(int fd)
     return x;
 }
 
-static struct exchange unmap_message(void)
+struct exchange workload_unmap(uint64_t iova)
 {
     const struct vfio_user_dma_unmap body = {
         .argsz = sizeof(body),
-        .address = MAP_IOVA,
-        .size = MAP_BYTES,
+        .address = iova,
+        .size = WORKLOAD_PAGE,
     };
     struct exchange x = message(VFIO_USER_DMA_UNMAP, sizeof(body), 0, sizeof(body));
 
@@ -121,13 +121,13 @@ static bool make_dma(struct workload *w)
 {
     int fd = memfd_create("bench", MFD_CLOEXEC);
 
-    if (fd < 0 || ftruncate(fd, MAP_BYTES) < 0) {
+    if (fd < 0 || ftruncate(fd, WORKLOAD_PAGE) < 0) {
         fprintf(stderr, "bench: memory to map: %s\n", strerror(errno));
         fd_close(&fd);
         return false;
     }
-    w->first = map_message(fd);
-    w->other = unmap_message();
+    w->first = workload_map(MAP_IOVA, fd, 0);
+    w->other = workload_unmap(MAP_IOVA);
     return true;
 }
 
