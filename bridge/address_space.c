@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "bridge/map_table.h"
 #include "bridge/memory_file.h"
@@ -160,6 +162,21 @@ int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, ui
     }
     count_entry(as, steal_ptr(e));
     return 0;
+}
+
+int address_space_probe(struct address_space *as)
+{
+    const struct iommu_info *info = &as->iommu->info;
+    cleanup_close_ int fd = memfd_create("vfio-userd-probe", MFD_CLOEXEC);
+    uint64_t page = info->pgsizes & -info->pgsizes;
+    int ret;
+
+    if (fd < 0 || ftruncate(fd, (off_t)page) < 0)
+        return -errno;
+    if (!info->n_ranges)
+        return 0;
+    ret = address_space_map(as, info->ranges[0].first, page, IOMMU_READ, fd, 0);
+    return ret ? ret : address_space_unmap(as, info->ranges[0].first, page);
 }
 
 static int unmap_entry(struct address_space *as, struct map_entry *e)

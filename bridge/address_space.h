@@ -53,6 +53,13 @@ int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, ui
                       uint64_t offset);
 
 /*
+ * Maps and unmaps a page of memory of our own, so that a host that can't pin anything (a limit on
+ * locked memory that is used up) is found out before a client comes. An address space that has a
+ * device and no mapping. 0 or -errno, logged.
+ */
+int address_space_probe(struct address_space *as);
+
+/*
  * Unmaps the mapping that is exactly this range. -ENOENT: none begins there; -EINVAL: one does,
  * with another size; an error of the kernel leaves the entry in place.
  */

@@ -1,8 +1,8 @@
 /*
  * What an address space needs of the kernel's IOMMU interface; one backend a file
- * (iommu_type1.c). A backend makes system calls and keeps no table of mappings: address_space.c
- * has the only one, checks before it calls, and never asks for what the rules of one backend
- * alone would allow (a part of a mapping, an overlap).
+ * (iommu_type1.c, iommu_iommufd.c). A backend makes system calls and keeps no table of mappings:
+ * address_space.c has the only one, checks before it calls, and never asks for what the rules of
+ * one backend alone would allow (a part of a mapping, an overlap).
  *
  * Functions return 0 or -errno and have logged the cause of an error. One thread at a time.
  */

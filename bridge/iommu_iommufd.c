@@ -10,7 +10,7 @@
  * ATTACH, so a context is never shared between clients.
  *
  * IOAS_MAP_FILE takes the client's file itself. Nothing of the client is then mapped into this
- * process. Kernels before 6.13 have not got it; there IOAS_MAP pins by virtual address, as type1
+ * process. Kernels before 6.13 lack it; there IOAS_MAP pins by virtual address, as type1
  * does.
  */
 #include <errno.h>
@@ -288,8 +288,8 @@ static int iommufd_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void
     int ret = unmap_range(to_iommufd(iommu), iova, size);
 
     if (ret < 0) {
-        log_error("IOAS_UNMAP of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
-                  strerror(-ret));
+        log_peer_warning("IOAS_UNMAP of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
+                         strerror(-ret));
         return ret;
     }
     iommufd_abandon(iommu, size, cookie);

@@ -345,8 +345,8 @@ static int type1_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *
     int ret = unmap_range(to_type1(iommu), iova, size);
 
     if (ret < 0) {
-        log_error("UNMAP_DMA of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
-                  strerror(-ret));
+        log_peer_warning("UNMAP_DMA of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
+                         strerror(-ret));
         return ret;
     }
     host_munmap(iommu->host, cookie, size);

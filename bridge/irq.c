@@ -108,7 +108,7 @@ static int disable_index(struct device *dev, uint32_t index)
     ret = set_irqs(dev, index, SET_TRIGGER_NONE, 0, 0, NULL, 0);
     /* The kernel's answer for ERR and REQ when they are off, as once their eventfd is taken. */
     if (ret < 0 && !(ret == -EINVAL && is_single_eventfd(index))) {
-        log_warning("disabling irq index %u of %s: %s", index, dev->where.bdf, strerror(-ret));
+        log_peer_warning("disabling irq index %u of %s: %s", index, dev->where.bdf, strerror(-ret));
         return ret;
     }
     irq->enabled = 0;
@@ -195,9 +195,9 @@ static int grow_set(struct device *dev, struct irq_index *irq, const struct irq_
         int again = set_eventfds(dev, req->index, 0, before, irq->eventfd);
 
         if (again) {
-            log_warning("irq index %u of %s is off: its set of %u vectors could not be made "
-                        "again: %s",
-                        req->index, dev->where.bdf, before, strerror(-again));
+            log_peer_warning("irq index %u of %s is off: its set of %u vectors could not be made "
+                             "again: %s",
+                             req->index, dev->where.bdf, before, strerror(-again));
             close_eventfds(irq, 0, irq->info.count);
         } else {
             irq->enabled = before;

@@ -14,7 +14,19 @@
 static int check_kind(int fd, struct stat *st)
 {
     struct statfs fs;
+    int flags = fcntl(fd, F_GETFL);
 
+    if (flags >= 0 && flags & O_PATH) {
+        log_peer_warning("DMA_MAP: the file is not open for reading");
+        return -EACCES;
+    }
+    /* Only the kinds that are wanted know of seals; the others' file system, which may be the
+     * peer's own, is not asked anything. */
+    if (fcntl(fd, F_GET_SEALS) < 0) {
+        log_peer_warning("DMA_MAP: the descriptor is no memfd, tmpfs or hugetlbfs file: %s",
+                         strerror(errno));
+        return errno == EBADF ? -EBADF : -EINVAL;
+    }
     if (fstat(fd, st) < 0 || fstatfs(fd, &fs) < 0) {
         int err = errno;
 

@@ -1,11 +1,25 @@
 #include "proto/fdset.h"
 
+#include <sys/socket.h>
+
 #include "proto/base/cleanup.h"
+
+/*
+ * The last close of a TCP socket waits for its data to be taken if its owner has asked for that
+ * (SO_LINGER). A peer's socket must not make us wait.
+ */
+static void close_peers(int *fd)
+{
+    const struct linger off = {0};
+
+    setsockopt(*fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+    fd_close(fd);
+}
 
 void fdset_add(struct fdset *set, int fd)
 {
     if (set->count == LIMIT_RECV_FDS) {
-        fd_close(&fd);
+        close_peers(&fd);
         set->truncated = true;
         return;
     }
@@ -20,6 +34,6 @@ int fdset_take(struct fdset *set, unsigned i)
 void fdset_close(struct fdset *set)
 {
     for (unsigned i = 0; i < set->count; i++)
-        fd_close(&set->fd[i]);
+        close_peers(&set->fd[i]);
     fdset_init(set);
 }

@@ -1,6 +1,6 @@
 /*
- * Every limit that a peer can meet, with its reason. "The specification" is vfio-user's; what
- * clients die of was read in their sources and watched on the wire.
+ * Every limit that a peer can meet, with its reason. "The specification" is vfio-user's; a
+ * client that is named ends the session on anything else.
  */
 #pragma once
 

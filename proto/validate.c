@@ -111,7 +111,7 @@ int validate_dma_unmap(const void *payload, size_t len, struct vfio_user_dma_unm
     if (out->flags == VFIO_USER_DMA_UNMAP_ALL)
         return 0;
     if (out->flags & VFIO_USER_DMA_UNMAP_GET_DIRTY_BITMAP)
-        return log_peer_refusal(EINVAL, "DMA_UNMAP: a dirty bitmap is not to be had this way");
+        return log_peer_refusal(EINVAL, "DMA_UNMAP: a dirty bitmap is not supported here");
     if (out->flags)
         return log_peer_refusal(EINVAL, "DMA_UNMAP: flags 0x%" PRIx32, out->flags);
     if (!out->size)

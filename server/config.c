@@ -248,6 +248,12 @@ static int check_exports(const struct config *config)
             log_error("--device %s has no --socket-path or --fd", e->device);
             return -EINVAL;
         }
+        for (size_t k = 0; k < i; k++) {
+            if (e->fd >= 0 && config->exports[k].fd == e->fd) {
+                log_error("--fd %d is given twice", e->fd);
+                return -EINVAL;
+            }
+        }
     }
     return 0;
 }

@@ -20,8 +20,8 @@ enum {
     HEADER = sizeof(struct vfio_user_header),
     /* A read-ahead: a burst of small messages comes in by one system call. */
     READ_AHEAD = 16384,
-    /* Messages after which the loop gets its turn, so that a flood does not starve the rest. */
-    MESSAGES_PER_TURN = 64,
+    /* Reads after which the loop gets its turn, so that a flood does not starve the rest. */
+    READS_PER_TURN = 64,
     DRAIN_SECONDS = 5,
 };
 
@@ -163,10 +163,9 @@ static void give_message(struct connection *c, size_t at, const struct vfio_user
         fdset_close(&c->fds);
 }
 
-/* Gives out every whole message in the buffer. Returns how many. */
-static unsigned give_messages(struct connection *c)
+/* Gives out every whole message in the buffer. */
+static void give_messages(struct connection *c)
 {
-    unsigned given = 0;
     size_t at = 0;
 
     while (c->state == OPEN && c->out_len == c->out_sent && c->in_len - at >= HEADER) {
@@ -182,14 +181,12 @@ static unsigned give_messages(struct connection *c)
             break;
         give_message(c, at, &hdr);
         at += hdr.msg_size;
-        given++;
     }
     if (at) {
         c->in_len -= at;
         memmove(c->in, c->in + at, c->in_len);
         c->fds_at = c->fds_at > at ? c->fds_at - at : 0;
     }
-    return given;
 }
 
 /* Reads and throws away, descriptors too; as much as one turn allows. */
@@ -198,7 +195,7 @@ static void discard(struct connection *c)
     ssize_t n = 1;
 
     c->in_len = 0;
-    for (unsigned reads = 0; n > 0 && reads < MESSAGES_PER_TURN; reads++) {
+    for (unsigned reads = 0; n > 0 && reads < READS_PER_TURN; reads++) {
         n = grow(&c->in, &c->in_size, READ_AHEAD)
                 ? codec_recv(c->sock, c->in, READ_AHEAD, &c->fds, MSG_DONTWAIT)
                 : 0;
@@ -217,18 +214,17 @@ static uint64_t now_us(void)
 }
 
 /*
- * fill, but with patience: the time from here to a sleep and back costs more than a look. The loop
- * does not watch the socket meanwhile, or the kernel would tell it of every message.
+ * fill, but looking again until the deadline (0: once): the time to a sleep and back costs more
+ * than a look. The loop does not watch the socket meanwhile, or the kernel would tell it of every
+ * message.
  */
-static ssize_t fill_polling(struct connection *c)
+static ssize_t fill_until(struct connection *c, uint64_t deadline)
 {
     ssize_t n = fill(c);
-    uint64_t deadline;
 
-    if (n != -EAGAIN || !c->busy_poll_us)
+    if (n != -EAGAIN || !deadline)
         return n;
     event_del(c->readable);
-    deadline = now_us() + c->busy_poll_us;
     do
         n = fill(c);
     while (n == -EAGAIN && now_us() < deadline);
@@ -238,12 +234,12 @@ static ssize_t fill_polling(struct connection *c)
 static void on_readable(evutil_socket_t sock, short what, void *arg)
 {
     struct connection *c = arg;
-    unsigned given = 0;
+    uint64_t deadline = c->busy_poll_us ? now_us() + c->busy_poll_us : 0;
 
     (void)sock;
     (void)what;
-    while (c->state == OPEN && c->out_len == c->out_sent && given < MESSAGES_PER_TURN) {
-        ssize_t n = fill_polling(c);
+    for (unsigned i = 0; i < READS_PER_TURN && c->state == OPEN && c->out_len == c->out_sent; i++) {
+        ssize_t n = fill_until(c, deadline);
 
         if (n == -EAGAIN)
             break;
@@ -251,7 +247,7 @@ static void on_readable(evutil_socket_t sock, short what, void *arg)
             mark_closed(c);
             break;
         }
-        given += give_messages(c);
+        give_messages(c);
         /* A short read has emptied the socket; asking it again costs a call in each exchange. */
         if (!c->busy_poll_us && !c->in_len && n < READ_AHEAD)
             break;
@@ -308,8 +304,7 @@ static void on_drained(evutil_socket_t sock, short what, void *arg)
 }
 
 int connection_create(struct connection **out, struct event_base *base, int sock,
-                      unsigned busy_poll_us, const struct connection_callbacks *callbacks,
-                      void *arg)
+                      const struct connection_callbacks *callbacks, void *arg)
 {
     struct connection *c = calloc(1, sizeof(*c));
     int ret;
@@ -321,7 +316,6 @@ int connection_create(struct connection **out, struct event_base *base, int sock
     c->callbacks = callbacks;
     c->arg = arg;
     c->sock = sock;
-    c->busy_poll_us = busy_poll_us;
     c->max_message = HEADER + sizeof(struct vfio_user_version) + LIMIT_VERSION_DATA;
     fdset_init(&c->fds);
     c->readable = event_new(base, sock, EV_READ | EV_PERSIST, on_readable, c);
@@ -358,6 +352,11 @@ void connection_free(struct connection *c)
 int connection_socket(const struct connection *c)
 {
     return c->sock;
+}
+
+void connection_set_busy_poll(struct connection *c, unsigned microseconds)
+{
+    c->busy_poll_us = microseconds;
 }
 
 void connection_set_max_message(struct connection *c, uint32_t bytes)

@@ -48,25 +48,28 @@ struct connection_callbacks {
 };
 
 /*
- * Takes a connected stream socket, which it owns from then on (also on an error). busy_poll_us:
- * how long to look for the next message before going to sleep, 0: not at all.
- * 0 or -errno.
+ * Takes a connected stream socket, which it owns from then on (also on an error). 0 or -errno.
  */
 int connection_create(struct connection **out, struct event_base *base, int sock,
-                      unsigned busy_poll_us, const struct connection_callbacks *callbacks,
-                      void *arg);
+                      const struct connection_callbacks *callbacks, void *arg);
 
 /* Closes the socket and all descriptors not taken. NULL is allowed. */
 void connection_free(struct connection *c);
 
 int connection_socket(const struct connection *c);
 
+/*
+ * How long a turn of the loop may look for further messages before it goes to sleep; at first 0.
+ * The loop's other events wait as long.
+ */
+void connection_set_busy_poll(struct connection *c, unsigned microseconds);
+
 /* The largest message accepted from now on, in bytes; at first what a VERSION may need. */
 void connection_set_max_message(struct connection *c, uint32_t bytes);
 
 /*
- * Room for a reply's payload of len bytes, at most LIMIT_MSG_SIZE; NULL without memory. Valid until
- * connection_reply. There is one such room: each call gives the same.
+ * Room for a reply's payload of len bytes, at most LIMIT_MSG_SIZE less the header; NULL without
+ * memory. Valid until connection_reply. There is one such room: each call gives the same.
  */
 void *connection_reply_buffer(struct connection *c, size_t len);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "auth/peer.h"
 #include "bridge/reset.h"
@@ -26,6 +27,8 @@
 enum {
     /* From connecting to a whole VERSION. */
     HANDSHAKE_SECONDS = 10,
+    /* Between two tries of a reset or an opening that failed. */
+    RETRY_SECONDS = 2,
     /* Connected clients; the oldest one without a session makes room for the next. */
     MAX_CLIENTS = 64,
 };
@@ -64,6 +67,7 @@ struct export
     /* The device still holds state of this identity's last session and is given to no other. */
     bool quarantined;
     struct peer quarantined_for;
+    time_t next_retry; /* of a reset or an opening that failed; monotonic seconds */
 };
 
 static void close_device(struct export *e)
@@ -96,6 +100,8 @@ static int open_device(struct export *e)
         ret = address_space_create(e->host, choose_iommu(e, &where), &e->as);
     if (!ret)
         ret = device_open(&e->device, e->host, e->as, &where);
+    if (!ret)
+        ret = address_space_probe(e->as);
     if (ret)
         close_device(e);
     return ret;
@@ -103,11 +109,16 @@ static int open_device(struct export *e)
 
 static int adopt_fd(struct export *e, int fd)
 {
-    int listening = 0, type = 0;
+    int listening = 0, type = 0, domain = 0;
     socklen_t len = sizeof(int);
 
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM) {
         log_error("--fd %d: %s", fd, type ? "not a stream socket" : strerror(errno));
+        return -EINVAL;
+    }
+    len = sizeof(domain);
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX) {
+        log_error("--fd %d: not a UNIX socket: only those tell who a client is", fd);
         return -EINVAL;
     }
     len = sizeof(listening);
@@ -167,7 +178,21 @@ const char *export_name(const struct export *e)
     return e->config->device;
 }
 
-/* A reset that failed once may work now. */
+/*
+ * What failed once may work now. But a client can ask as often as it likes, and each try takes the
+ * worker's time and a few lines of log.
+ */
+static bool may_retry(struct export *e)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (now.tv_sec < e->next_retry)
+        return false;
+    e->next_retry = now.tv_sec + RETRY_SECONDS;
+    return true;
+}
+
 static bool still_quarantined(struct export *e)
 {
     if (e->quarantined && reset_is_supported(e->device))
@@ -181,7 +206,7 @@ static bool still_quarantined(struct export *e)
  */
 static void rebuild_device(struct export *e)
 {
-    log_warning("closing the device and its address space, and opening them again");
+    log_peer_warning("closing the device and its address space, and opening them again");
     close_device(e);
     if (!open_device(e))
         still_quarantined(e);
@@ -235,6 +260,7 @@ static void on_broken(void *arg, const struct vfio_user_header *hdr, int err)
     struct client *c = arg;
 
     dispatch_error(c->connection, hdr, err);
+    connection_drain(c->connection);
     event_del(c->handshake); /* the draining has its own limit */
     if (c->export->holder == c)
         end_session(c->export);
@@ -247,13 +273,13 @@ static int check_offer(struct export *e, const struct client *c)
         log_peer_info("pid %d, uid %u is refused: the device is in use", c->peer.pid, c->peer.uid);
         return -EBUSY;
     }
-    if (!e->device && open_device(e)) {
+    if (!e->device && !(may_retry(e) && !open_device(e))) {
         log_peer_warning("pid %d, uid %u is refused: the device can't be opened", c->peer.pid,
                          c->peer.uid);
         return -ENODEV;
     }
     if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer) &&
-        still_quarantined(e)) {
+        !(may_retry(e) && !still_quarantined(e))) {
         log_peer_warning("pid %d, uid %u is refused: the device could not be reset after a "
                          "session of uid %u",
                          c->peer.pid, c->peer.uid, e->quarantined_for.uid);
@@ -283,6 +309,7 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
     };
     event_del(c->handshake);
     connection_set_max_message(c->connection, LIMIT_MSG_SIZE);
+    connection_set_busy_poll(c->connection, e->settings->busy_poll_us);
     log_peer_info("session of pid %d, uid %u has begun (protocol %u.%u)", c->peer.pid, c->peer.uid,
                   agreed->major, agreed->minor);
 }
@@ -388,8 +415,7 @@ static int add_client(struct export *e, int sock)
     c->handshake = evtimer_new(e->base, on_handshake_timeout, c);
     ret = c->handshake ? peer_read(sock, &c->peer) : -ENOMEM;
     if (!ret)
-        ret = connection_create(&c->connection, e->base, steal_fd(&owned),
-                                e->settings->busy_poll_us, &callbacks, c);
+        ret = connection_create(&c->connection, e->base, steal_fd(&owned), &callbacks, c);
     if (ret) {
         log_peer_warning("can't serve a client: %s", strerror(-ret));
         if (c->handshake)

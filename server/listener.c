@@ -48,7 +48,8 @@ static bool is_stale(const struct sockaddr_un *addr)
 
     if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
         return false;
-    probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* One that is too busy to answer is alive. */
+    probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     return probe >= 0 && connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
            errno == ECONNREFUSED;
 }

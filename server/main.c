@@ -146,6 +146,10 @@ static int serve(struct daemon *d)
 
     for (size_t i = 0; i < d->config.n_exports; i++) {
         if (d->workers[i])
+            worker_ask_to_stop(d->workers[i]);
+    }
+    for (size_t i = 0; i < d->config.n_exports; i++) {
+        if (d->workers[i])
             worker_stop(d->workers[i]);
         export_destroy(d->exports[i]);
     }

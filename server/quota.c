@@ -48,7 +48,7 @@ static struct account *find(struct quota *q, const struct peer *who)
 {
     struct account *a;
 
-    LIST_FOREACH(a, &q->accounts, link)
+    TAILQ_FOREACH(a, &q->accounts, link)
     {
         if (peer_same_identity(&a->who, who))
             return a;

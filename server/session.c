@@ -35,7 +35,7 @@ void session_settle(struct session *s)
 static bool failed(const char *step, int ret)
 {
     if (ret)
-        log_error("end of the session: %s: %s", step, strerror(-ret));
+        log_peer_warning("end of the session: %s: %s", step, strerror(-ret));
     return ret;
 }
 

@@ -59,13 +59,17 @@ static void free_worker(struct worker *w)
     free(w);
 }
 
-/* A base that no other thread touches needs no locks. */
+/*
+ * A base that no other thread touches needs no locks. Its time is not cached: a callback may block
+ * for long, and a time limit that is set after that would begin before it.
+ */
 static struct event_base *new_base(void)
 {
     struct event_config *config = event_config_new();
     struct event_base *base = NULL;
 
-    if (config && !event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK))
+    if (config && !event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) &&
+        !event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME))
         base = event_base_new_with_config(config);
     if (config)
         event_config_free(config);
@@ -108,12 +112,17 @@ int worker_start(struct worker **out, struct export *e, void (*finished)(void *a
     return 0;
 }
 
-void worker_stop(struct worker *w)
+void worker_ask_to_stop(struct worker *w)
 {
     const uint64_t one = 1;
 
     if (write(w->mailbox, &one, sizeof(one)) < 0)
         log_error("mailbox of a worker: %s", strerror(errno));
+}
+
+void worker_stop(struct worker *w)
+{
+    worker_ask_to_stop(w);
     pthread_join(w->thread, NULL);
     free_worker(w);
 }

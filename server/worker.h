@@ -16,5 +16,11 @@ struct worker;
  */
 int worker_start(struct worker **out, struct export *e, void (*finished)(void *arg), void *arg);
 
+/*
+ * Tells the worker to end its export's session and itself, without waiting: several workers do so
+ * at the same time.
+ */
+void worker_ask_to_stop(struct worker *w);
+
 /* Ends the export's session, waits for the thread, frees the worker. */
 void worker_stop(struct worker *w);

@@ -187,11 +187,14 @@ struct vfuc *harness_client(const struct harness *h)
     struct vfuc *c;
     int ret;
 
-    while ((ret = vfuc_open(&c, h->path, NULL)) == -EBUSY && harness_now_ms() < deadline)
+    do {
+        ret = vfuc_open(&c, h->path, NULL);
+        if (!ret)
+            return c;
         harness_pause();
-    if (ret)
-        fail_msg("no session: %s", strerror(-ret));
-    return c;
+    } while ((ret == -EBUSY || ret == -ENODEV) && harness_now_ms() < deadline);
+    fail_msg("no session: %s", strerror(-ret));
+    return NULL;
 }
 
 void harness_assert_serves(const struct harness *h)

@@ -62,7 +62,8 @@ void harness_await_idle(const struct harness *h);
 /* Waits until this process has that many descriptors. */
 void harness_await_fds(int count);
 
-/* A session of the client library. One that is still being ended is waited for. */
+/* A session of the client library. One that is still being ended, and a device that is about to be
+ * tried again, are waited for. */
 struct vfuc *harness_client(const struct harness *h);
 
 /* Asserts that the server serves: a session that reads the device's vendor. */

@@ -158,8 +158,8 @@ static void open_connection(unsigned busy_poll_us)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     t.peer = pair[1];
     assert_int_equal(fcntl(t.peer, F_SETFL, O_NONBLOCK), 0);
-    assert_int_equal(
-        connection_create(&t.connection, t.base, pair[0], busy_poll_us, &callbacks, &t), 0);
+    assert_int_equal(connection_create(&t.connection, t.base, pair[0], &callbacks, &t), 0);
+    connection_set_busy_poll(t.connection, busy_poll_us);
     assert_int_equal(connection_socket(t.connection), pair[0]);
 }
 
@@ -1038,13 +1038,13 @@ static void test_create_errors(void **state)
     int pipes[2], file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 
     (void)state;
-    assert_int_equal(connection_create(&none, t.base, 12345, 0, &callbacks, &t), -EBADF);
-    assert_int_equal(connection_create(&none, t.base, file, 0, &callbacks, &t), -ENOMEM);
+    assert_int_equal(connection_create(&none, t.base, 12345, &callbacks, &t), -EBADF);
+    assert_int_equal(connection_create(&none, t.base, file, &callbacks, &t), -ENOMEM);
     assert_int_equal(fcntl(file, F_GETFD), -1);
     assert_ptr_equal(none, &t);
     /* What is no socket is seen when it is read. */
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    assert_int_equal(connection_create(&t.connection, t.base, pipes[0], 0, &callbacks, &t), 0);
+    assert_int_equal(connection_create(&t.connection, t.base, pipes[0], &callbacks, &t), 0);
     assert_int_equal(write(pipes[1], "x", 1), 1);
     pump();
     assert_int_equal(t.closed, 1);
