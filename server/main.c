@@ -128,6 +128,21 @@ static int start_workers(struct daemon *d)
     return 0;
 }
 
+/* All at the same time. Returns the first error: ret, or that of a worker that could not begin. */
+static int stop_workers(struct daemon *d, int ret)
+{
+    for (size_t i = 0; i < d->config.n_exports; i++) {
+        if (d->workers[i])
+            worker_ask_to_stop(d->workers[i]);
+    }
+    for (size_t i = 0; i < d->config.n_exports; i++) {
+        int result = d->workers[i] ? worker_stop(d->workers[i]) : 0;
+
+        ret = ret ? ret : result;
+    }
+    return ret;
+}
+
 static int serve(struct daemon *d)
 {
     int ret;
@@ -144,15 +159,9 @@ static int serve(struct daemon *d)
     if (!ret)
         event_base_dispatch(d->base);
 
-    for (size_t i = 0; i < d->config.n_exports; i++) {
-        if (d->workers[i])
-            worker_ask_to_stop(d->workers[i]);
-    }
-    for (size_t i = 0; i < d->config.n_exports; i++) {
-        if (d->workers[i])
-            worker_stop(d->workers[i]);
+    ret = stop_workers(d, ret);
+    for (size_t i = 0; i < d->config.n_exports; i++)
         export_destroy(d->exports[i]);
-    }
     machine_destroy(&d->machine);
     stop_watching(d);
     if (d->base)

@@ -22,6 +22,7 @@ struct worker {
     struct event *mail;
     void (*finished)(void *arg);
     void *finished_arg;
+    int result; /* the thread's; to be read when that has been joined */
 };
 
 static void on_mail(evutil_socket_t fd, short what, void *arg)
@@ -36,12 +37,11 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
 static void *run(void *arg)
 {
     struct worker *w = arg;
-    int ret;
 
     log_set_context(export_name(w->export));
-    ret = export_start(w->export, w->base, w->finished, w->finished_arg);
-    if (ret) {
-        log_error("can't begin to serve: %s", strerror(-ret));
+    w->result = export_start(w->export, w->base, w->finished, w->finished_arg);
+    if (w->result) {
+        log_error("can't begin to serve: %s", strerror(-w->result));
         w->finished(w->finished_arg);
     }
     event_base_dispatch(w->base);
@@ -120,9 +120,13 @@ void worker_ask_to_stop(struct worker *w)
         log_error("mailbox of a worker: %s", strerror(errno));
 }
 
-void worker_stop(struct worker *w)
+int worker_stop(struct worker *w)
 {
+    int ret;
+
     worker_ask_to_stop(w);
     pthread_join(w->thread, NULL);
+    ret = w->result;
     free_worker(w);
+    return ret;
 }

@@ -22,5 +22,8 @@ int worker_start(struct worker **out, struct export *e, void (*finished)(void *a
  */
 void worker_ask_to_stop(struct worker *w);
 
-/* Ends the export's session, waits for the thread, frees the worker. */
-void worker_stop(struct worker *w);
+/*
+ * Ends the export's session, waits for the thread, frees the worker. 0, or the -errno with which
+ * its export could not begin.
+ */
+int worker_stop(struct worker *w);
