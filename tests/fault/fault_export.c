@@ -73,8 +73,10 @@ static int start(struct server *s, struct fault_machine *m)
         .settings = {.socket_mode = 0600          },
     };
     ret = export_create(&s->export, &s->config, &s->settings, &s->machine);
-    if (ret)
+    if (ret) {
+        quota_destroy(s->machine.quota);
         return ret;
+    }
     assert_int_equal(export_listen(s->export), 0);
     assert_int_equal(worker_start(&s->worker, s->export, never_finished, NULL), 0);
     return 0;
@@ -84,6 +86,7 @@ static void stop(struct server *s)
 {
     worker_stop(s->worker);
     export_destroy(s->export);
+    quota_destroy(s->machine.quota); /* the simulated kernel is the fault machine's */
 }
 
 /* An error must have an excuse, and be the server's answer: the session goes on after it. */
