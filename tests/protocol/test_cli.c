@@ -52,6 +52,16 @@ static int leave_directory(void **state)
     return rmdir(directory); /* every test has cleaned up, and so has the daemon */
 }
 
+/* Lines that threads write at once: a memfd keeps them all only at its end. */
+static int open_output(const char *name)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_SETFL, O_APPEND), 0);
+    return fd;
+}
+
 static void begin(struct run *r, const char *const *args)
 {
     const char *argv[MAX_ARGS + 2] = {binary};
@@ -60,8 +70,8 @@ static void begin(struct run *r, const char *const *args)
         assert_true(i < MAX_ARGS);
         argv[i + 1] = args[i];
     }
-    r->out = memfd_create("stdout", MFD_CLOEXEC);
-    r->err = memfd_create("stderr", MFD_CLOEXEC);
+    r->out = open_output("stdout");
+    r->err = open_output("stderr");
     r->pid = fork();
     assert_true(r->pid >= 0);
     if (r->pid)
