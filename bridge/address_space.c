@@ -12,46 +12,52 @@
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
+struct entry {
+    struct map_entry at;
+    struct domain_mapping *mapping; /* NULL: unbacked */
+};
+
 struct address_space {
-    struct iommu *iommu;
+    struct domain *domain;
     struct map_table table;
     struct address_space_stats stats;
 };
 
-static void count_entry(struct address_space *as, const struct map_entry *e)
+static void count_entry(struct address_space *as, const struct entry *e)
 {
     as->stats.maps++;
-    if (e->backed)
-        as->stats.backed_bytes += e->size;
+    if (e->mapping)
+        as->stats.backed_bytes += e->at.size;
     else
         as->stats.unbacked++;
 }
 
-static void drop_entry(struct address_space *as, struct map_entry *e)
+static void drop_entry(struct address_space *as, struct entry *e)
 {
     as->stats.maps--;
-    if (e->backed)
-        as->stats.backed_bytes -= e->size;
+    if (e->mapping)
+        as->stats.backed_bytes -= e->at.size;
     else
         as->stats.unbacked--;
-    map_table_remove(&as->table, e);
+    map_table_remove(&as->table, &e->at);
     free(e);
 }
 
-int address_space_create(struct host *host, enum iommu_kind kind, struct address_space **out)
+int address_space_create(struct domain *domain, struct address_space **out)
 {
-    cleanup_free_ struct address_space *as = calloc(1, sizeof(*as));
-    int ret;
+    struct address_space *as = calloc(1, sizeof(*as));
 
     if (!as)
         return -ENOMEM;
+    as->domain = domain_ref(domain);
     map_table_init(&as->table);
-    ret = kind == IOMMU_IOMMUFD ? iommu_iommufd_create(host, &as->iommu)
-                                : iommu_type1_create(host, &as->iommu);
-    if (ret)
-        return ret;
-    *out = steal_ptr(as);
+    *out = as;
     return 0;
+}
+
+static struct entry *next_entry(const struct address_space *as, uint64_t iova)
+{
+    return (struct entry *)map_table_next(&as->table, iova);
 }
 
 void address_space_destroy(struct address_space *as)
@@ -59,28 +65,28 @@ void address_space_destroy(struct address_space *as)
     if (!as)
         return;
     address_space_unmap_all(as);
-    /* What the kernel would not unmap goes with the last group. */
-    for (struct map_entry *e; (e = map_table_next(&as->table, 0));) {
-        as->iommu->ops->abandon(as->iommu, e->size, e->cookie);
+    /* What the kernel would not unmap goes with the domain. */
+    for (struct entry *e; (e = next_entry(as, 0));) {
+        domain_abandon(as->domain, e->mapping);
         drop_entry(as, e);
     }
-    as->iommu->ops->destroy(as->iommu);
+    domain_unref(as->domain);
     free(as);
 }
 
 int address_space_open_device(struct address_space *as, const struct sysfs_device *dev, int *fd)
 {
-    return as->iommu->ops->open_device(as->iommu, dev, fd);
+    return domain_open_device(as->domain, dev, fd);
 }
 
 const char *address_space_backend(const struct address_space *as)
 {
-    return as->iommu->ops->name;
+    return domain_backend(as->domain);
 }
 
-const struct iommu_info *address_space_info(const struct address_space *as)
+void address_space_get_info(const struct address_space *as, struct iommu_info *info)
 {
-    return &as->iommu->info;
+    domain_get_info(as->domain, info);
 }
 
 void address_space_get_stats(const struct address_space *as, struct address_space_stats *stats)
@@ -102,9 +108,11 @@ static bool within_ranges(const struct iommu_info *info, uint64_t iova, uint64_t
 static int check_mapping(const struct address_space *as, uint64_t iova, uint64_t size,
                          uint32_t prot, bool backed, uint64_t offset)
 {
-    const struct iommu_info *info = &as->iommu->info;
-    uint64_t page = info->pgsizes & -info->pgsizes;
+    struct iommu_info info;
+    uint64_t page;
 
+    domain_get_info(as->domain, &info);
+    page = info.pgsizes & -info.pgsizes;
     if (!size || range_wraps(iova, size) || !prot) {
         log_peer_warning("DMA_MAP: empty, past 2^64 or without access: 0x%" PRIx64
                          " bytes at 0x%" PRIx64,
@@ -117,14 +125,14 @@ static int check_mapping(const struct address_space *as, uint64_t iova, uint64_t
                          size, iova, offset, page);
         return -EINVAL;
     }
-    if (backed && !within_ranges(info, iova, size)) {
+    if (backed && !within_ranges(&info, iova, size)) {
         log_peer_warning("DMA_MAP: 0x%" PRIx64 " bytes at 0x%" PRIx64
                          " are outside of what the IOMMU can translate",
                          size, iova);
         return -EINVAL;
     }
-    if (as->table.count >= info->max_maps) {
-        log_peer_warning("DMA_MAP: all %u mappings are in use", info->max_maps);
+    if (as->table.count >= info.max_maps) {
+        log_peer_warning("DMA_MAP: all %u mappings are in use", info.max_maps);
         return -ENOSPC;
     }
     return 0;
@@ -133,31 +141,30 @@ static int check_mapping(const struct address_space *as, uint64_t iova, uint64_t
 int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, uint32_t prot, int fd,
                       uint64_t offset)
 {
-    cleanup_free_ struct map_entry *e = NULL;
+    cleanup_free_ struct entry *e = NULL;
+    struct memory_file file;
     int ret = check_mapping(as, iova, size, prot, fd >= 0, offset);
 
     if (!ret && fd >= 0)
-        ret = memory_file_check(fd, offset, size, prot & IOMMU_WRITE);
+        ret = memory_file_check(fd, offset, size, prot & IOMMU_WRITE, &file);
     if (ret)
         return ret;
 
     e = calloc(1, sizeof(*e));
     if (!e)
         return -ENOMEM;
-    e->iova = iova;
-    e->size = size;
-    e->prot = prot;
-    e->backed = fd >= 0;
-    ret = map_table_insert(&as->table, e);
+    e->at.iova = iova;
+    e->at.size = size;
+    ret = map_table_insert(&as->table, &e->at);
     if (ret) {
         log_peer_warning("DMA_MAP: 0x%" PRIx64 " bytes at 0x%" PRIx64 " overlap a mapping", size,
                          iova);
         return ret;
     }
-    if (e->backed)
-        ret = as->iommu->ops->map(as->iommu, iova, size, prot, fd, offset, &e->cookie);
+    if (fd >= 0)
+        ret = domain_map(as->domain, iova, size, prot, &file, &e->mapping);
     if (ret) {
-        map_table_remove(&as->table, e);
+        map_table_remove(&as->table, &e->at);
         return ret;
     }
     count_entry(as, steal_ptr(e));
@@ -166,25 +173,27 @@ int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, ui
 
 int address_space_probe(struct address_space *as)
 {
-    const struct iommu_info *info = &as->iommu->info;
     cleanup_close_ int fd = memfd_create("vfio-userd-probe", MFD_CLOEXEC);
-    uint64_t page = info->pgsizes & -info->pgsizes;
+    struct iommu_info info;
+    uint64_t page;
     int ret;
 
+    domain_get_info(as->domain, &info);
+    page = info.pgsizes & -info.pgsizes;
     if (fd < 0 || ftruncate(fd, (off_t)page) < 0)
         return -errno;
-    if (!info->n_ranges)
+    if (!info.n_ranges)
         return 0;
-    ret = address_space_map(as, info->ranges[0].first, page, IOMMU_READ, fd, 0);
-    return ret ? ret : address_space_unmap(as, info->ranges[0].first, page);
+    ret = address_space_map(as, info.ranges[0].first, page, IOMMU_READ, fd, 0);
+    return ret ? ret : address_space_unmap(as, info.ranges[0].first, page);
 }
 
-static int unmap_entry(struct address_space *as, struct map_entry *e)
+static int unmap_entry(struct address_space *as, struct entry *e)
 {
     int ret = 0;
 
-    if (e->backed)
-        ret = as->iommu->ops->unmap(as->iommu, e->iova, e->size, e->cookie);
+    if (e->mapping)
+        ret = domain_unmap(as->domain, e->mapping);
     if (!ret)
         drop_entry(as, e);
     return ret;
@@ -192,9 +201,9 @@ static int unmap_entry(struct address_space *as, struct map_entry *e)
 
 int address_space_unmap(struct address_space *as, uint64_t iova, uint64_t size)
 {
-    struct map_entry *e = map_table_find(&as->table, iova);
+    struct entry *e = (struct entry *)map_table_find(&as->table, iova);
 
-    if (!e || e->size != size) {
+    if (!e || e->at.size != size) {
         log_peer_warning("DMA_UNMAP: 0x%" PRIx64 " bytes at 0x%" PRIx64 " are no mapping%s", size,
                          iova, e ? " (one of another size begins there)" : "");
         return e ? -EINVAL : -ENOENT;
@@ -204,16 +213,16 @@ int address_space_unmap(struct address_space *as, uint64_t iova, uint64_t size)
 
 int address_space_unmap_all(struct address_space *as)
 {
-    struct map_entry *e = map_table_next(&as->table, 0);
+    struct entry *e = next_entry(as, 0);
     int first_error = 0;
 
     while (e) {
-        uint64_t last = e->iova + (e->size - 1);
+        uint64_t last = e->at.iova + (e->at.size - 1);
         int ret = unmap_entry(as, e);
 
         if (ret && !first_error)
             first_error = ret;
-        e = last == UINT64_MAX ? NULL : map_table_next(&as->table, last + 1);
+        e = last == UINT64_MAX ? NULL : next_entry(as, last + 1);
     }
-    return first_error || !as->iommu->stray ? first_error : -EIO;
+    return first_error || !domain_is_stray(as->domain) ? first_error : -EIO;
 }

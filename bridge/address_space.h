@@ -1,6 +1,7 @@
 /*
- * An address space: what the devices of one client see of its memory. It holds the table of the
- * client's mappings and keeps the kernel's IOMMU equal to it.
+ * An address space: what a device sees of its client's memory. It holds the table of the mappings
+ * that the client has made for this device, and keeps the domain, which the devices of the IOMMU
+ * group share, equal to it.
  *
  * The rules are the protocol's, not one backend's: a mapping never overlaps another (EEXIST); an
  * unmap names exactly one mapping. A mapping without a descriptor is entered and answered, but
@@ -14,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bridge/host.h"
+#include "bridge/domain.h"
 #include "bridge/iommu.h"
 #include "bridge/sysfs.h"
 
@@ -26,11 +27,11 @@ struct address_space_stats {
     uint64_t backed_bytes;
 };
 
-/* *out: freed by address_space_destroy. 0 or -errno, logged. */
-int address_space_create(struct host *host, enum iommu_kind kind, struct address_space **out);
+/* In a domain, of which it keeps a reference. *out: freed by address_space_destroy. 0 or -ENOMEM.
+ */
+int address_space_create(struct domain *domain, struct address_space **out);
 
-/* Unmaps everything, leaves the groups. Devices opened through it are closed before. NULL is
- * allowed. */
+/* Unmaps everything. The device that was opened through it is closed before. NULL is allowed. */
 void address_space_destroy(struct address_space *as);
 
 /* Opens a device inside the address space; see struct iommu_ops. */
@@ -39,15 +40,15 @@ int address_space_open_device(struct address_space *as, const struct sysfs_devic
 /* "type1", "iommufd" */
 const char *address_space_backend(const struct address_space *as);
 
-/* Page sizes, limits and ranges; valid after the first device was opened. */
-const struct iommu_info *address_space_info(const struct address_space *as);
+/* Page sizes, limits and ranges; valid after the device was opened. */
+void address_space_get_info(const struct address_space *as, struct iommu_info *info);
 
 /*
  * Maps size bytes at iova. fd: a file that memory_file_check accepts, which stays the caller's;
- * -1: unbacked. prot: IOMMU_READ, IOMMU_WRITE. -EINVAL: not aligned to the smallest page size,
- * outside the IOMMU's ranges, no access; -EEXIST: overlap; -ENOSPC: max_maps reached; -ENOMEM: no
- * memory, or the limit on locked memory; else of the file or the kernel. Nothing is changed on an
- * error.
+ * -1: unbacked. prot: IOMMU_READ, IOMMU_WRITE, IOMMU_STABLE. -EINVAL: not aligned to the smallest
+ * page size, outside the IOMMU's ranges, no access; -EEXIST: overlap with another mapping of this
+ * client; -ENOSPC: max_maps reached; -ENOMEM: no memory, or the limit on locked memory; else of the
+ * file or the kernel. Nothing is changed on an error.
  */
 int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, uint32_t prot, int fd,
                       uint64_t offset);
@@ -67,8 +68,8 @@ int address_space_unmap(struct address_space *as, uint64_t iova, uint64_t size);
 
 /*
  * Unmaps everything. Returns 0, or the first error of the kernel: what failed stays in the table,
- * the rest is gone. -EIO if the kernel may hold more than the table knows. After an error only
- * address_space_destroy makes sure that nothing is left.
+ * the rest is gone. -EIO if the kernel may hold more than the tables know. After an error only
+ * the domain's end makes sure that nothing is left.
  */
 int address_space_unmap_all(struct address_space *as);
 

@@ -61,11 +61,13 @@ static int find_capability(struct device *dev, uint8_t id)
 
 int config_space_forbid_no_snoop(struct device *dev)
 {
+    struct iommu_info iommu;
     uint16_t control;
     int at, ret;
 
     dev->no_snoop_at = 0;
-    if (address_space_info(dev->as)->coherent)
+    address_space_get_info(dev->as, &iommu);
+    if (iommu.coherent)
         return 0;
     at = find_capability(dev, PCI_CAP_ID_EXP);
     if (at <= 0)

@@ -2,11 +2,80 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "bridge/iommufd_context.h"
+#include "bridge/iommufd_memory.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/log.h"
+
+struct iommu_context {
+    struct host *host;
+    _Atomic unsigned refs;
+    struct iommufd_context *iommufd; /* NULL: type1 */
+};
+
+int iommu_context_create(struct host *host, enum iommu_kind kind, struct iommu_context **out)
+{
+    cleanup_free_ struct iommu_context *context = calloc(1, sizeof(*context));
+    int ret = 0;
+
+    if (!context)
+        return -ENOMEM;
+    context->host = host;
+    context->refs = 1;
+    if (kind == IOMMU_IOMMUFD)
+        ret = iommufd_context_create(host, &context->iommufd);
+    if (!ret)
+        *out = steal_ptr(context);
+    return ret;
+}
+
+struct iommu_context *iommu_context_ref(struct iommu_context *context)
+{
+    context->refs++;
+    return context;
+}
+
+void iommu_context_unref(struct iommu_context *context)
+{
+    if (!context || --context->refs)
+        return;
+    iommufd_context_destroy(context->iommufd);
+    free(context);
+}
+
+bool iommu_context_is_shared(const struct iommu_context *context)
+{
+    return context->refs > 1;
+}
+
+bool iommu_context_shares_memory(const struct iommu_context *context)
+{
+    return context->iommufd;
+}
+
+void iommu_context_keep(struct iommu_context *context, uint64_t bytes)
+{
+    if (context->iommufd)
+        iommufd_memory_keep(iommufd_context_memory(context->iommufd), bytes);
+}
+
+void iommu_context_forget(struct iommu_context *context)
+{
+    if (context->iommufd)
+        iommufd_memory_forget(iommufd_context_memory(context->iommufd));
+}
+
+int iommu_create(struct iommu_context *context, struct iommu **out)
+{
+    return context->iommufd ? iommu_iommufd_create(context->iommufd, out)
+                            : iommu_type1_create(context->host, out);
+}
 
 int iommu_mmap_client_file(struct host *host, void **address, uint64_t size, uint32_t prot, int fd,
                            uint64_t offset)

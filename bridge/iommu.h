@@ -1,8 +1,8 @@
 /*
- * What an address space needs of the kernel's IOMMU interface; one backend a file
- * (iommu_type1.c, iommu_iommufd.c). A backend makes system calls and keeps no table of mappings:
- * address_space.c has the only one, checks before it calls, and never asks for what the rules of
- * one backend alone would allow (a part of a mapping, an overlap).
+ * What a domain needs of the kernel's IOMMU interface; one backend a file (iommu_type1.c,
+ * iommu_iommufd.c). A backend makes system calls and keeps no table of mappings: domain.c and
+ * address_space.c do, check before they call, and never ask for what the rules of one backend alone
+ * would allow (a part of a mapping, an overlap).
  *
  * Functions return 0 or -errno and have logged the cause of an error. One thread at a time.
  */
@@ -18,6 +18,11 @@
 enum {
     IOMMU_READ = 1 << 0,  /* the device may read */
     IOMMU_WRITE = 1 << 1, /* the device may write */
+    /*
+     * The memory may stay pinned after it is unmapped, for the next map of it; see
+     * iommu_context_keep(). A backend that can't ignores it.
+     */
+    IOMMU_STABLE = 1 << 2,
 };
 
 enum {
@@ -95,8 +100,39 @@ struct iommu {
     bool stray;
 };
 
-/* A VFIO container with type1v2. *out: to be destroyed by its ops. */
-int iommu_type1_create(struct host *host, struct iommu **out);
+/*
+ * What the domains of one client have in common. With iommufd that is its open file, in which the
+ * client's memory is pinned once for all of its devices; a device's file takes any IOAS of its
+ * iommufd for an ATTACH, so it is never shared between clients. With type1 it is nothing: each
+ * container pins for itself.
+ *
+ * Reference-counted; any thread.
+ */
+struct iommu_context;
+
+/* *out: one reference, for iommu_context_unref. 0 or -errno, logged. */
+int iommu_context_create(struct host *host, enum iommu_kind kind, struct iommu_context **out);
+struct iommu_context *iommu_context_ref(struct iommu_context *context);
+/* NULL is allowed. */
+void iommu_context_unref(struct iommu_context *context);
+
+/* True if somebody else has a reference. */
+bool iommu_context_is_shared(const struct iommu_context *context);
+
+/* Whether domains of one context pin the same memory once. */
+bool iommu_context_shares_memory(const struct iommu_context *context);
+
+/*
+ * How many bytes that were mapped with IOMMU_STABLE, and are unmapped, may stay pinned, if that is
+ * more than was said before.
+ */
+void iommu_context_keep(struct iommu_context *context, uint64_t bytes);
+
+/* Unpins what is kept and not mapped. */
+void iommu_context_forget(struct iommu_context *context);
+
+/* *out: to be destroyed by its ops, before the context's last reference goes. */
+int iommu_create(struct iommu_context *context, struct iommu **out);
 
 /*
  * The better kind that the host offers for a device: iommufd if the kernel has it and VFIO's
@@ -104,8 +140,10 @@ int iommu_type1_create(struct host *host, struct iommu **out);
  */
 enum iommu_kind iommu_best_kind(struct host *host, const struct sysfs_device *dev);
 
-/* An iommufd context with one IOAS. *out: to be destroyed by its ops. */
-int iommu_iommufd_create(struct host *host, struct iommu **out);
+/* The backends, for iommu_create. A container with type1v2; an IOAS of its own in an iommufd. */
+struct iommufd_context;
+int iommu_type1_create(struct host *host, struct iommu **out);
+int iommu_iommufd_create(struct iommufd_context *context, struct iommu **out);
 
 /*
  * For backends that pin by virtual address: maps a client's file, for nothing but that. Nobody

@@ -6,9 +6,6 @@
  * device's file detaches and unbinds; the IOAS stays, and with it its mappings, which are pinned
  * only while something is attached.
  *
- * One context serves one address space: a device's file takes any IOAS of its context for an
- * ATTACH, so a context is never shared between clients.
- *
  * IOAS_MAP_FILE takes the client's file itself. Nothing of the client is then mapped into this
  * process. Kernels before 6.13 lack it; there IOAS_MAP pins by virtual address, as type1
  * does.
@@ -19,9 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "bridge/iommu.h"
+#include "bridge/iommufd_context.h"
+#include "bridge/iommufd_memory.h"
 #include "bridge/uapi_compat.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -33,36 +31,21 @@ enum {
 
 struct iommufd {
     struct iommu iommu;
-    int context;
+    struct iommufd_context *context;
+    struct iommufd_memory *memory; /* the context's */
     uint32_t ioas;
-    bool no_map_file; /* found out at the first mapping */
+    uint32_t dev_id; /* of the device that was bound last */
+};
+
+/* The cookie of a mapping: its pieces, in order. */
+struct iommufd_mapping {
+    size_t n;
+    struct iommufd_place places[];
 };
 
 static struct iommufd *to_iommufd(struct iommu *iommu)
 {
     return (struct iommufd *)iommu;
-}
-
-static int open_context(struct iommufd *f)
-{
-    struct uapi_ioas_alloc alloc = {.size = sizeof(alloc)};
-    int ret = host_open(f->iommu.host, "/dev/iommu", O_RDWR);
-
-    if (ret < 0) {
-        log_error("can't open /dev/iommu: %s%s", strerror(-ret),
-                  ret == -ENOENT   ? " (the kernel has no iommufd; --iommu type1 does without)"
-                  : ret == -EACCES ? " (run vfio-userd as root, or give its user access)"
-                                   : "");
-        return ret;
-    }
-    f->context = ret;
-    ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_ALLOC, &alloc);
-    if (ret < 0) {
-        log_error("IOAS_ALLOC: %s", strerror(-ret));
-        return ret;
-    }
-    f->ioas = alloc.out_ioas_id;
-    return 0;
 }
 
 static void cdev_path(const struct sysfs_device *dev, char path[CDEV_PATH_SIZE])
@@ -115,12 +98,16 @@ static int explain_bind_error(const struct sysfs_device *dev, int ret)
 
 static int bind_and_attach(struct iommufd *f, const struct sysfs_device *dev, int fd)
 {
-    struct uapi_vfio_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = f->context};
+    struct uapi_vfio_bind_iommufd bind = {
+        .argsz = sizeof(bind),
+        .iommufd = iommufd_context_fd(f->context),
+    };
     struct uapi_vfio_attach_pt attach = {.argsz = sizeof(attach), .pt_id = f->ioas};
     int ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_BIND_IOMMUFD, &bind);
 
     if (ret < 0)
         return explain_bind_error(dev, ret);
+    f->dev_id = bind.out_devid;
     ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
     if (ret < 0)
         log_error("ATTACH_IOMMUFD_PT of %s: %s", dev->bdf, strerror(-ret));
@@ -138,7 +125,8 @@ static int read_info(struct iommufd *f)
         .num_iovas = IOMMU_MAX_RANGES,
         .allowed_iovas = (uintptr_t)ranges,
     };
-    int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_IOVA_RANGES, &get);
+    int ret = host_ioctl(f->iommu.host, iommufd_context_fd(f->context), UAPI_IOMMU_IOAS_IOVA_RANGES,
+                         &get);
 
     /* With more ranges than room the kernel fills the room; what is beyond is not used. */
     if (ret < 0 && ret != -EMSGSIZE) {
@@ -179,128 +167,80 @@ static int iommufd_open_device(struct iommu *iommu, const struct sysfs_device *d
     return 0;
 }
 
-static uint32_t map_flags(uint32_t prot)
+static struct iommufd_range range_of(const struct iommufd *f, uint64_t iova, uint64_t size,
+                                     uint32_t prot)
 {
-    return UAPI_IOAS_MAP_FIXED_IOVA | (prot & IOMMU_READ ? UAPI_IOAS_MAP_READABLE : 0u) |
-           (prot & IOMMU_WRITE ? UAPI_IOAS_MAP_WRITEABLE : 0u);
+    return (struct iommufd_range){.ioas = f->ioas, .prot = prot, .iova = iova, .size = size};
 }
 
-static int unmap_range(struct iommufd *f, uint64_t iova, uint64_t size)
+/* The first n pieces are mapped, to be undone since the next one failed. */
+static void undo_map(struct iommufd *f, uint64_t iova, struct iommufd_mapping *mapping, size_t n)
 {
-    struct uapi_ioas_unmap unmap = {
-        .size = sizeof(unmap),
-        .ioas_id = f->ioas,
-        .iova = iova,
-        .length = size,
-    };
-    int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_UNMAP, &unmap);
+    struct iommufd_range done = range_of(f, iova, (uint64_t)n * IOMMU_MAP_CHUNK, 0);
 
-    return ret >= 0 && unmap.length != size ? -EIO : ret;
-}
-
-static int map_file(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t prot, int fd,
-                    uint64_t offset)
-{
-    for (uint64_t done = 0; done < size; done += IOMMU_MAP_CHUNK) {
-        struct uapi_ioas_map_file map = {
-            .size = sizeof(map),
-            .flags = map_flags(prot),
-            .ioas_id = f->ioas,
-            .fd = fd,
-            .start = offset + done,
-            .length = MIN(size - done, (uint64_t)IOMMU_MAP_CHUNK),
-            .iova = iova + done,
-        };
-        int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_MAP_FILE, &map);
-
-        if (ret < 0) {
-            f->iommu.stray |= done && unmap_range(f, iova, done) < 0;
-            return ret;
-        }
+    if (n && iommufd_memory_unmap(f->memory, &done, mapping->places, n)) {
+        iommufd_memory_abandon(f->memory, mapping->places, n);
+        f->iommu.stray = true;
     }
-    return 0;
-}
-
-static int map_address(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t prot,
-                       uintptr_t address)
-{
-    for (uint64_t done = 0; done < size; done += IOMMU_MAP_CHUNK) {
-        struct uapi_ioas_map map = {
-            .size = sizeof(map),
-            .flags = map_flags(prot),
-            .ioas_id = f->ioas,
-            .user_va = address + done,
-            .length = MIN(size - done, (uint64_t)IOMMU_MAP_CHUNK),
-            .iova = iova + done,
-        };
-        int ret = host_ioctl(f->iommu.host, f->context, UAPI_IOMMU_IOAS_MAP, &map);
-
-        if (ret < 0) {
-            f->iommu.stray |= done && unmap_range(f, iova, done) < 0;
-            return ret;
-        }
-    }
-    return 0;
-}
-
-static int map_through_address(struct iommufd *f, uint64_t iova, uint64_t size, uint32_t prot,
-                               int fd, uint64_t offset, void **cookie)
-{
-    void *address;
-    int ret = iommu_mmap_client_file(f->iommu.host, &address, size, prot, fd, offset);
-
-    if (ret)
-        return ret;
-    ret = map_address(f, iova, size, prot, (uintptr_t)address);
-    if (ret)
-        host_munmap(f->iommu.host, address, size);
-    else
-        *cookie = address;
-    return ret;
 }
 
 static int iommufd_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot, int fd,
                        uint64_t offset, void **cookie)
 {
     struct iommufd *f = to_iommufd(iommu);
-    int ret = f->no_map_file ? -ENOTTY : map_file(f, iova, size, prot, fd, offset);
+    size_t n = (size_t)((size - 1) / IOMMU_MAP_CHUNK) + 1;
+    cleanup_free_ struct iommufd_mapping *mapping =
+        calloc(1, sizeof(*mapping) + n * sizeof(mapping->places[0]));
 
-    *cookie = NULL;
-    if (ret == -ENOTTY) {
-        if (!f->no_map_file)
-            log_info("this kernel has no IOAS_MAP_FILE: client memory is mapped into the daemon");
-        f->no_map_file = true;
-        ret = map_through_address(f, iova, size, prot, fd, offset, cookie);
+    if (!mapping)
+        return -ENOMEM;
+    mapping->n = n;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t done = (uint64_t)i * IOMMU_MAP_CHUNK;
+        struct iommufd_range range =
+            range_of(f, iova + done, MIN(size - done, (uint64_t)IOMMU_MAP_CHUNK), prot);
+        int ret = iommufd_memory_map(f->memory, &mapping->places[i], &range, f->dev_id, fd,
+                                     offset + done);
+
+        if (ret) {
+            undo_map(f, iova, mapping, i);
+            iommu_explain_map_error(iova, size, ret);
+            return ret;
+        }
     }
-    if (ret)
-        iommu_explain_map_error(iova, size, ret);
-    return ret;
+    *cookie = steal_ptr(mapping);
+    return 0;
 }
 
 static void iommufd_abandon(struct iommu *iommu, uint64_t size, void *cookie)
 {
-    if (cookie)
-        host_munmap(iommu->host, cookie, size);
+    struct iommufd_mapping *mapping = cookie;
+
+    (void)size;
+    iommufd_memory_abandon(to_iommufd(iommu)->memory, mapping->places, mapping->n);
+    free(mapping);
 }
 
 static int iommufd_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie)
 {
-    int ret = unmap_range(to_iommufd(iommu), iova, size);
+    struct iommufd *f = to_iommufd(iommu);
+    struct iommufd_mapping *mapping = cookie;
+    struct iommufd_range range = range_of(f, iova, size, 0);
+    int ret = iommufd_memory_unmap(f->memory, &range, mapping->places, mapping->n);
 
-    if (ret < 0) {
+    if (ret)
         log_peer_warning("IOAS_UNMAP of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
                          strerror(-ret));
-        return ret;
-    }
-    iommufd_abandon(iommu, size, cookie);
-    return 0;
+    else
+        free(mapping);
+    return ret;
 }
 
 static void iommufd_destroy(struct iommu *iommu)
 {
     struct iommufd *f = to_iommufd(iommu);
 
-    host_close(iommu->host, &f->context);
+    iommufd_context_free_object(f->context, f->ioas);
     free(f);
 }
 
@@ -332,21 +272,22 @@ enum iommu_kind iommu_best_kind(struct host *host, const struct sysfs_device *de
     return can_open(host, "/dev/iommu") && can_open(host, path) ? IOMMU_IOMMUFD : IOMMU_TYPE1;
 }
 
-int iommu_iommufd_create(struct host *host, struct iommu **out)
+int iommu_iommufd_create(struct iommufd_context *context, struct iommu **out)
 {
-    struct iommufd *f = calloc(1, sizeof(*f));
+    cleanup_free_ struct iommufd *f = calloc(1, sizeof(*f));
     int ret;
 
     if (!f)
         return -ENOMEM;
     f->iommu.ops = &iommufd_ops;
-    f->iommu.host = host;
-    f->context = -1;
-    ret = open_context(f);
+    f->iommu.host = iommufd_context_host(context);
+    f->context = context;
+    f->memory = iommufd_context_memory(context);
+    ret = iommufd_context_alloc_ioas(context, &f->ioas);
     if (ret) {
-        iommufd_destroy(&f->iommu);
+        log_error("IOAS_ALLOC: %s", strerror(-ret));
         return ret;
     }
-    *out = &f->iommu;
+    *out = &steal_ptr(f)->iommu;
     return 0;
 }

@@ -1,6 +1,7 @@
 /*
- * The table of DMA mappings: disjoint ranges of I/O virtual addresses, found, entered and removed
- * in O(log n). It knows no kernel; address_space.c keeps it and the IOMMU equal.
+ * A table of DMA mappings: disjoint ranges of I/O virtual addresses, found, entered and removed
+ * in O(log n). It knows no kernel, and of a mapping only where it is: an entry is the first member
+ * of what its user knows more of it.
  *
  * A treap: a binary search tree by address whose shape is that of a random insertion order. The
  * priorities come from a generator seeded by the kernel, so no client can choose addresses that
@@ -10,16 +11,12 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct map_entry {
     uint64_t iova;
     uint64_t size; /* bytes, not 0; iova + size - 1 does not pass 2^64 */
-    uint32_t prot; /* of iommu.h */
-    bool backed;   /* the IOMMU has it; false: memory that can't be shared */
-    void *cookie;  /* of the backend */
 
     struct map_entry *left, *right; /* the table's own */
     uint32_t priority;

@@ -61,7 +61,8 @@ static int check_access(int fd, bool device_writes)
     return 0;
 }
 
-int memory_file_check(int fd, uint64_t offset, uint64_t size, bool device_writes)
+int memory_file_check(int fd, uint64_t offset, uint64_t size, bool device_writes,
+                      struct memory_file *file)
 {
     struct stat st;
     int ret = check_kind(fd, &st);
@@ -76,5 +77,6 @@ int memory_file_check(int fd, uint64_t offset, uint64_t size, bool device_writes
                          offset, size, (uint64_t)st.st_size);
         return -EINVAL;
     }
+    *file = (struct memory_file){.fd = fd, .offset = offset, .dev = st.st_dev, .ino = st.st_ino};
     return 0;
 }

@@ -18,6 +18,7 @@
 #define UAPI_IOMMU_IOAS_IOVA_RANGES _IO(';', 0x84)
 #define UAPI_IOMMU_IOAS_MAP         _IO(';', 0x85)
 #define UAPI_IOMMU_IOAS_UNMAP       _IO(';', 0x86)
+#define UAPI_IOMMU_HWPT_ALLOC       _IO(';', 0x89)
 #define UAPI_IOMMU_IOAS_MAP_FILE    _IO(';', 0x8f)
 
 enum {
@@ -90,6 +91,20 @@ struct uapi_ioas_unmap {
     uint64_t length;
 };
 
+struct uapi_hwpt_alloc {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t dev_id;
+    uint32_t pt_id; /* the IOAS's */
+    uint32_t out_hwpt_id;
+    uint32_t reserved;
+    uint32_t data_type; /* 0: a plain page table */
+    uint32_t data_len;
+    uint64_t data_uptr;
+    uint32_t fault_id;
+    uint32_t reserved2;
+};
+
 /* <linux/vfio.h>, the device files below /dev/vfio/devices */
 #define UAPI_VFIO_DEVICE_BIND_IOMMUFD      _IO(VFIO_TYPE, VFIO_BASE + 18)
 #define UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
@@ -115,5 +130,6 @@ static_assert(sizeof(struct uapi_ioas_iova_ranges) == 32, "iommu_ioas_iova_range
 static_assert(sizeof(struct uapi_ioas_map) == 40, "iommu_ioas_map");
 static_assert(sizeof(struct uapi_ioas_map_file) == 40, "iommu_ioas_map_file");
 static_assert(sizeof(struct uapi_ioas_unmap) == 24, "iommu_ioas_unmap");
+static_assert(sizeof(struct uapi_hwpt_alloc) == 48, "iommu_hwpt_alloc");
 static_assert(sizeof(struct uapi_vfio_bind_iommufd) == 16, "vfio_device_bind_iommufd");
 static_assert(sizeof(struct uapi_vfio_attach_pt) == 12, "vfio_device_attach_iommufd_pt");

@@ -91,13 +91,29 @@ static enum iommu_kind choose_iommu(const struct export *e, const struct sysfs_d
     return iommu_best_kind(e->host, where);
 }
 
+static int create_address_space(struct export *e, enum iommu_kind kind)
+{
+    struct iommu_context *context;
+    struct domain *domain = NULL;
+    int ret = iommu_context_create(e->host, kind, &context);
+
+    if (ret)
+        return ret;
+    ret = domain_create(context, &domain);
+    if (!ret)
+        ret = address_space_create(domain, &e->as);
+    domain_unref(domain);
+    iommu_context_unref(context);
+    return ret;
+}
+
 static int open_device(struct export *e)
 {
     struct sysfs_device where;
     int ret = sysfs_find_device(e->host, e->bdf, &where);
 
     if (!ret)
-        ret = address_space_create(e->host, choose_iommu(e, &where), &e->as);
+        ret = create_address_space(e, choose_iommu(e, &where));
     if (!ret)
         ret = device_open(&e->device, e->host, e->as, &where);
     if (!ret)
@@ -317,6 +333,7 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
 static int negotiate(struct client *c, const struct message *msg)
 {
     struct version_caps proposed, agreed;
+    struct iommu_info iommu;
     struct version_offer offer = {.max_dma_maps = LIMIT_DMA_MAPS};
     struct vfio_user_header hdr;
     cleanup_free_ void *payload = NULL;
@@ -336,8 +353,9 @@ static int negotiate(struct client *c, const struct message *msg)
     if (ret)
         return ret;
 
-    offer.pgsizes = offered_pgsizes(address_space_info(c->export->as));
-    offer.max_dma_maps = MIN(offer.max_dma_maps, address_space_info(c->export->as)->max_maps);
+    address_space_get_info(c->export->as, &iommu);
+    offer.pgsizes = offered_pgsizes(&iommu);
+    offer.max_dma_maps = MIN(offer.max_dma_maps, iommu.max_maps);
     ret = version_reply(&proposed, &offer, &payload, &len, &agreed);
     reply = ret ? NULL : connection_reply_buffer(c->connection, len);
     if (!reply)

@@ -34,7 +34,7 @@ union command {
     struct uapi_ioas_map_file map_file;
     struct uapi_ioas_copy copy;
     struct uapi_ioas_unmap unmap;
-    struct sim_uapi_hwpt_alloc hwpt_alloc;
+    struct uapi_hwpt_alloc hwpt_alloc;
 };
 
 static struct sim_ioas *find_ioas(struct sim_context *context, uint32_t id)
@@ -194,7 +194,7 @@ static int ioas_unmap(struct sim_context *context, union command *cmd)
 /* Plain page tables alone: no dirty tracking, no nesting, no faults. */
 static int hwpt_alloc(struct sim_context *context, union command *cmd)
 {
-    struct sim_uapi_hwpt_alloc *alloc = &cmd->hwpt_alloc;
+    struct uapi_hwpt_alloc *alloc = &cmd->hwpt_alloc;
     struct sim_object *pt;
     struct sim_hwpt *hwpt;
     int ret;
@@ -229,7 +229,7 @@ static const struct {
     {UAPI_IOMMU_IOAS_MAP_FILE,    40, sizeof(struct uapi_ioas_map_file),    ioas_map_file},
     {UAPI_IOMMU_IOAS_COPY,        40, sizeof(struct uapi_ioas_copy),        ioas_copy    },
     {UAPI_IOMMU_IOAS_UNMAP,       24, sizeof(struct uapi_ioas_unmap),       ioas_unmap   },
-    {SIM_UAPI_HWPT_ALLOC,         24, sizeof(struct sim_uapi_hwpt_alloc),   hwpt_alloc   },
+    {UAPI_IOMMU_HWPT_ALLOC,         24, sizeof(struct uapi_hwpt_alloc),   hwpt_alloc   },
 };
 
 /* user_size: how long the caller says that the struct is. */

@@ -20,6 +20,7 @@
 #include "proto/base/arith.h"
 #include "proto/base/fd.h"
 #include "tests/fault/fault.h"
+#include "tests/unit/own_address_space.h"
 
 enum {
     PAGE = 4096,
@@ -54,7 +55,7 @@ struct use {
 
 static int create(struct use *u)
 {
-    return address_space_create(u->m->host, kind, &u->as);
+    return own_address_space(u->m->host, kind, &u->as);
 }
 
 static int open_device(struct use *u)

@@ -20,6 +20,7 @@ SAME_NUMBER(UAPI_IOMMU_IOAS_COPY, IOMMU_IOAS_COPY);
 SAME_NUMBER(UAPI_IOMMU_IOAS_IOVA_RANGES, IOMMU_IOAS_IOVA_RANGES);
 SAME_NUMBER(UAPI_IOMMU_IOAS_MAP, IOMMU_IOAS_MAP);
 SAME_NUMBER(UAPI_IOMMU_IOAS_UNMAP, IOMMU_IOAS_UNMAP);
+SAME_NUMBER(UAPI_IOMMU_HWPT_ALLOC, IOMMU_HWPT_ALLOC);
 SAME_NUMBER(UAPI_IOMMU_IOAS_MAP_FILE, IOMMU_IOAS_MAP_FILE);
 SAME_NUMBER(UAPI_VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_BIND_IOMMUFD);
 SAME_NUMBER(UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, VFIO_DEVICE_ATTACH_IOMMUFD_PT);
@@ -78,6 +79,17 @@ SAME_FIELD(uapi_ioas_unmap, iommu_ioas_unmap, size);
 SAME_FIELD(uapi_ioas_unmap, iommu_ioas_unmap, ioas_id);
 SAME_FIELD(uapi_ioas_unmap, iommu_ioas_unmap, iova);
 SAME_FIELD(uapi_ioas_unmap, iommu_ioas_unmap, length);
+
+SAME_SIZE(uapi_hwpt_alloc, iommu_hwpt_alloc);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, size);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, flags);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, dev_id);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, pt_id);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, out_hwpt_id);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, data_type);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, data_len);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, data_uptr);
+SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, fault_id);
 
 SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, argsz);
 SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, flags);

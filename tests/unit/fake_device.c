@@ -1,4 +1,5 @@
 #include "tests/unit/fake_device.h"
+#include "tests/unit/own_address_space.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -161,7 +162,7 @@ void fake_machine_open(struct fake_machine *m, const struct fake_device *dev)
     fake_expect_iommu_info(m->f);
     fake_expect_device_fd(m->f);
     fake_expect_infos(m->f, dev);
-    assert_int_equal(address_space_create(fake_host_base(m->f), IOMMU_TYPE1, &m->as), 0);
+    assert_int_equal(own_address_space(fake_host_base(m->f), IOMMU_TYPE1, &m->as), 0);
     assert_int_equal(device_open(&m->dev, fake_host_base(m->f), m->as, &fake_where), 0);
     fake_assert_done(m->f);
 }

@@ -141,8 +141,8 @@ static inline int fd_detach(struct fixture *fx, int device)
 static inline int fd_hwpt(struct fixture *fx, int iommufd, uint32_t device, uint32_t pt,
                           uint32_t *out)
 {
-    struct sim_uapi_hwpt_alloc alloc = {.size = sizeof(alloc), .dev_id = device, .pt_id = pt};
-    int ret = fx_ioctl(fx, iommufd, SIM_UAPI_HWPT_ALLOC, &alloc);
+    struct uapi_hwpt_alloc alloc = {.size = sizeof(alloc), .dev_id = device, .pt_id = pt};
+    int ret = fx_ioctl(fx, iommufd, UAPI_IOMMU_HWPT_ALLOC, &alloc);
 
     *out = alloc.out_hwpt_id;
     return ret;

@@ -11,6 +11,7 @@
 #include "proto/base/arith.h"
 #include "tests/unit/fake_device.h"
 #include "tests/unit/fd_leak.h"
+#include "tests/unit/own_address_space.h"
 
 static struct fake_machine m;
 
@@ -43,7 +44,7 @@ static void setup_closed(void)
 {
     m.f = fake_host_new();
     fake_expect_container(m.f);
-    assert_int_equal(address_space_create(fake_host_base(m.f), IOMMU_TYPE1, &m.as), 0);
+    assert_int_equal(own_address_space(fake_host_base(m.f), IOMMU_TYPE1, &m.as), 0);
     m.dev = NULL;
 }
 

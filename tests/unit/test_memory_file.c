@@ -16,6 +16,21 @@
 #include "proto/base/cleanup.h"
 #include "tests/unit/fd_leak.h"
 
+static int check(int fd, uint64_t offset, uint64_t size, bool device_writes)
+{
+    struct memory_file file;
+    int ret = memory_file_check(fd, offset, size, device_writes, &file);
+
+    if (!ret) {
+        struct stat st;
+
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_true(file.fd == fd && file.offset == offset);
+        assert_true(file.dev == st.st_dev && file.ino == st.st_ino);
+    }
+    return ret;
+}
+
 enum {
     PAGE = 4096,
     SIZE = 4 * PAGE,
@@ -69,8 +84,7 @@ static void test_ranges(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         for (int writes = 0; writes < 2; writes++)
-            assert_int_equal(memory_file_check(fd, cases[i].offset, cases[i].size, writes),
-                             cases[i].result);
+            assert_int_equal(check(fd, cases[i].offset, cases[i].size, writes), cases[i].result);
     }
 }
 
@@ -79,8 +93,8 @@ static void test_empty_file(void **state)
     cleanup_close_ int fd = memfd_create("empty", MFD_CLOEXEC);
 
     (void)state;
-    assert_int_equal(memory_file_check(fd, 0, 1, false), -EINVAL);
-    assert_int_equal(memory_file_check(fd, 0, 0, false), -EINVAL);
+    assert_int_equal(check(fd, 0, 1, false), -EINVAL);
+    assert_int_equal(check(fd, 0, 0, false), -EINVAL);
 }
 
 static void test_modes(void **state)
@@ -91,12 +105,12 @@ static void test_modes(void **state)
     cleanup_close_ int path = reopen(fd, O_PATH);
 
     (void)state;
-    assert_int_equal(memory_file_check(reader, 0, SIZE, false), 0);
-    assert_int_equal(memory_file_check(reader, 0, SIZE, true), -EACCES);
-    assert_int_equal(memory_file_check(writer, 0, SIZE, false), -EACCES);
-    assert_int_equal(memory_file_check(writer, 0, SIZE, true), -EACCES);
-    assert_int_equal(memory_file_check(path, 0, SIZE, false), -EACCES);
-    assert_int_equal(memory_file_check(path, 0, SIZE, true), -EACCES);
+    assert_int_equal(check(reader, 0, SIZE, false), 0);
+    assert_int_equal(check(reader, 0, SIZE, true), -EACCES);
+    assert_int_equal(check(writer, 0, SIZE, false), -EACCES);
+    assert_int_equal(check(writer, 0, SIZE, true), -EACCES);
+    assert_int_equal(check(path, 0, SIZE, false), -EACCES);
+    assert_int_equal(check(path, 0, SIZE, true), -EACCES);
 }
 
 static void test_seals(void **state)
@@ -117,16 +131,16 @@ static void test_seals(void **state)
         cleanup_close_ int fd = new_memfd(MFD_ALLOW_SEALING);
 
         assert_int_equal(fcntl(fd, F_ADD_SEALS, cases[i].seals), 0);
-        assert_int_equal(memory_file_check(fd, 0, SIZE, true), cases[i].to_write);
-        assert_int_equal(memory_file_check(fd, 0, SIZE, false), 0);
+        assert_int_equal(check(fd, 0, SIZE, true), cases[i].to_write);
+        assert_int_equal(check(fd, 0, SIZE, false), 0);
     }
 }
 
 static void assert_wrong_kind(int fd)
 {
     assert_true(fd >= 0);
-    assert_int_equal(memory_file_check(fd, 0, 1, false), -EINVAL);
-    assert_int_equal(memory_file_check(fd, 0, 1, true), -EINVAL);
+    assert_int_equal(check(fd, 0, 1, false), -EINVAL);
+    assert_int_equal(check(fd, 0, 1, true), -EINVAL);
     fd_close(&fd);
 }
 
@@ -154,8 +168,8 @@ static void test_no_descriptor(void **state)
 
     (void)state;
     fd_close(&closed);
-    assert_int_equal(memory_file_check(-1, 0, 1, false), -EBADF);
-    assert_int_equal(memory_file_check(copy, 0, 1, false), -EBADF);
+    assert_int_equal(check(-1, 0, 1, false), -EBADF);
+    assert_int_equal(check(copy, 0, 1, false), -EBADF);
 }
 
 /* skip() leaves the test without its cleanups. */
@@ -175,7 +189,7 @@ static void test_tmpfs(void **state)
     if (fd < 0 || fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC)
         skip_without(&fd);
     assert_int_equal(ftruncate(fd, SIZE), 0);
-    assert_int_equal(memory_file_check(fd, 0, SIZE, true), 0);
+    assert_int_equal(check(fd, 0, SIZE, true), 0);
 }
 
 /* The file's size counts, not the pages that the host has: none are needed. */
@@ -187,8 +201,8 @@ static void test_hugetlb(void **state)
     (void)state;
     if (fd < 0 || fstat(fd, &st) < 0 || ftruncate(fd, st.st_blksize) < 0)
         skip_without(&fd);
-    assert_int_equal(memory_file_check(fd, 0, (uint64_t)st.st_blksize, true), 0);
-    assert_int_equal(memory_file_check(fd, 0, (uint64_t)st.st_blksize + 1, true), -EINVAL);
+    assert_int_equal(check(fd, 0, (uint64_t)st.st_blksize, true), 0);
+    assert_int_equal(check(fd, 0, (uint64_t)st.st_blksize + 1, true), -EINVAL);
 }
 
 int main(void)

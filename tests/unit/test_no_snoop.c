@@ -7,6 +7,7 @@
 
 #include "bridge/region.h"
 #include "tests/unit/fake_device.h"
+#include "tests/unit/own_address_space.h"
 
 enum {
     EXPRESS = 0x80, /* where the device's PCI Express capability is */
@@ -53,7 +54,7 @@ static void expect_opening(void)
 
 static int open_device(void)
 {
-    assert_int_equal(address_space_create(fake_host_base(m.f), IOMMU_TYPE1, &m.as), 0);
+    assert_int_equal(own_address_space(fake_host_base(m.f), IOMMU_TYPE1, &m.as), 0);
     m.dev = NULL;
     return device_open(&m.dev, fake_host_base(m.f), m.as, &fake_where);
 }

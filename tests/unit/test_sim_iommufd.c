@@ -140,7 +140,7 @@ static void sizes_of_structs(void **state)
         {UAPI_IOMMU_IOAS_MAP_FILE,    40, 40},
         {UAPI_IOMMU_IOAS_COPY,        40, 40},
         {UAPI_IOMMU_IOAS_UNMAP,       24, 24},
-        {SIM_UAPI_HWPT_ALLOC,         24, 48},
+        {UAPI_IOMMU_HWPT_ALLOC,       24, 48},
     };
     struct fixture *fx = *state;
 
@@ -605,15 +605,15 @@ static void pins_hold_the_memory(void **state)
     assert_device_reads(FX_PAGE, "held");
 }
 
-static int alloc_hwpt(const struct sim_uapi_hwpt_alloc *with)
+static int alloc_hwpt(const struct uapi_hwpt_alloc *with)
 {
-    struct sim_uapi_hwpt_alloc alloc = *with;
+    struct uapi_hwpt_alloc alloc = *with;
 
     alloc.size = sizeof(alloc);
-    return fx_ioctl(scene.fx, scene.iommufd, SIM_UAPI_HWPT_ALLOC, &alloc);
+    return fx_ioctl(scene.fx, scene.iommufd, UAPI_IOMMU_HWPT_ALLOC, &alloc);
 }
 
-#define ALLOC_HWPT(...) alloc_hwpt(&(const struct sim_uapi_hwpt_alloc){__VA_ARGS__})
+#define ALLOC_HWPT(...) alloc_hwpt(&(const struct uapi_hwpt_alloc){__VA_ARGS__})
 
 static void hwpt_rules(void **state)
 {

@@ -1,0 +1,195 @@
+#include "bridge/domain.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "bridge/map_table.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/log.h"
+
+struct domain_mapping {
+    struct map_entry at;
+    uint32_t prot;
+    struct memory_file file; /* its descriptor is not kept */
+    unsigned users;
+    void *cookie; /* the backend's */
+};
+
+struct domain {
+    struct iommu_context *context;
+    _Atomic unsigned refs;
+
+    pthread_mutex_t lock; /* for all below */
+    struct iommu *iommu;
+    struct map_table table;
+};
+
+int domain_create(struct iommu_context *context, struct domain **out)
+{
+    struct domain *domain = calloc(1, sizeof(*domain));
+    int ret;
+
+    if (!domain)
+        return -ENOMEM;
+    ret = iommu_create(context, &domain->iommu);
+    if (ret) {
+        free(domain);
+        return ret;
+    }
+    domain->context = iommu_context_ref(context);
+    domain->refs = 1;
+    pthread_mutex_init(&domain->lock, NULL);
+    map_table_init(&domain->table);
+    *out = domain;
+    return 0;
+}
+
+struct domain *domain_ref(struct domain *domain)
+{
+    domain->refs++;
+    return domain;
+}
+
+void domain_unref(struct domain *domain)
+{
+    if (!domain || --domain->refs)
+        return;
+    assert(!domain->table.count);
+    domain->iommu->ops->destroy(domain->iommu);
+    iommu_context_unref(domain->context);
+    pthread_mutex_destroy(&domain->lock);
+    free(domain);
+}
+
+struct iommu_context *domain_context(const struct domain *domain)
+{
+    return domain->context;
+}
+
+const char *domain_backend(const struct domain *domain)
+{
+    return domain->iommu->ops->name;
+}
+
+int domain_open_device(struct domain *domain, const struct sysfs_device *dev, int *fd)
+{
+    int ret;
+
+    pthread_mutex_lock(&domain->lock);
+    ret = domain->iommu->ops->open_device(domain->iommu, dev, fd);
+    pthread_mutex_unlock(&domain->lock);
+    return ret;
+}
+
+void domain_get_info(struct domain *domain, struct iommu_info *info)
+{
+    pthread_mutex_lock(&domain->lock);
+    *info = domain->iommu->info;
+    pthread_mutex_unlock(&domain->lock);
+}
+
+static bool is_same(const struct domain_mapping *a, const struct domain_mapping *b)
+{
+    return a->at.iova == b->at.iova && a->at.size == b->at.size && a->prot == b->prot &&
+           a->file.dev == b->file.dev && a->file.ino == b->file.ino &&
+           a->file.offset == b->file.offset;
+}
+
+static int join_mapping(struct domain *domain, const struct domain_mapping *wanted,
+                        struct domain_mapping **out)
+{
+    struct map_entry *entry = map_table_find(&domain->table, wanted->at.iova);
+    struct domain_mapping *there = (struct domain_mapping *)entry;
+
+    if (!there || !is_same(there, wanted)) {
+        log_peer_warning("DMA_MAP: another device of the IOMMU group has something else mapped "
+                         "within 0x%" PRIx64 " bytes at 0x%" PRIx64,
+                         wanted->at.size, wanted->at.iova);
+        return -EEXIST;
+    }
+    there->users++;
+    *out = there;
+    return 0;
+}
+
+static int map_locked(struct domain *domain, struct domain_mapping **wanted,
+                      struct domain_mapping **out)
+{
+    struct domain_mapping *m = *wanted;
+    int ret = map_table_insert(&domain->table, &m->at);
+
+    if (ret)
+        return join_mapping(domain, m, out);
+    ret = domain->iommu->ops->map(domain->iommu, m->at.iova, m->at.size, m->prot, m->file.fd,
+                                  m->file.offset, &m->cookie);
+    if (ret) {
+        map_table_remove(&domain->table, &m->at);
+        return ret;
+    }
+    m->file.fd = -1;
+    *out = steal_ptr(*wanted);
+    return 0;
+}
+
+int domain_map(struct domain *domain, uint64_t iova, uint64_t size, uint32_t prot,
+               const struct memory_file *file, struct domain_mapping **out)
+{
+    cleanup_free_ struct domain_mapping *m = calloc(1, sizeof(*m));
+    int ret;
+
+    if (!m)
+        return -ENOMEM;
+    m->at.iova = iova;
+    m->at.size = size;
+    m->prot = prot;
+    m->file = *file;
+    m->users = 1;
+    pthread_mutex_lock(&domain->lock);
+    ret = map_locked(domain, &m, out);
+    pthread_mutex_unlock(&domain->lock);
+    return ret;
+}
+
+int domain_unmap(struct domain *domain, struct domain_mapping *mapping)
+{
+    struct iommu *iommu = domain->iommu;
+    int ret = 0;
+
+    pthread_mutex_lock(&domain->lock);
+    if (mapping->users == 1)
+        ret = iommu->ops->unmap(iommu, mapping->at.iova, mapping->at.size, mapping->cookie);
+    if (!ret && !--mapping->users) {
+        map_table_remove(&domain->table, &mapping->at);
+        free(mapping);
+    }
+    pthread_mutex_unlock(&domain->lock);
+    return ret;
+}
+
+void domain_abandon(struct domain *domain, struct domain_mapping *mapping)
+{
+    struct iommu *iommu = domain->iommu;
+
+    pthread_mutex_lock(&domain->lock);
+    if (!--mapping->users) {
+        iommu->ops->abandon(iommu, mapping->at.size, mapping->cookie);
+        iommu->stray = true;
+        map_table_remove(&domain->table, &mapping->at);
+        free(mapping);
+    }
+    pthread_mutex_unlock(&domain->lock);
+}
+
+bool domain_is_stray(struct domain *domain)
+{
+    bool stray;
+
+    pthread_mutex_lock(&domain->lock);
+    stray = domain->iommu->stray;
+    pthread_mutex_unlock(&domain->lock);
+    return stray;
+}
