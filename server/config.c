@@ -149,6 +149,16 @@ static int set_strict_dma(struct config *config, const char *value)
     return 0;
 }
 
+static int set_stable_memory(struct config *config, const char *value)
+{
+    if (!config->n_exports) {
+        log_error("--stable-memory %s: it comes after the --device that it is for", value);
+        return -EINVAL;
+    }
+    return parse_number("--stable-memory", value, 10, ULONG_MAX,
+                        &config->exports[config->n_exports - 1].stable_memory);
+}
+
 static int set_max_maps(struct config *config, const char *value)
 {
     return parse_number("--max-maps", value, 10, ULONG_MAX, &config->quota.maps);
@@ -191,7 +201,8 @@ static int set_help(struct config *config, const char *value)
 static const struct option_row options[] = {
     {"device",             "HOST",         set_device,
      "the device to export: a PCI address bound to vfio-pci (0000:01:00.0), or sim:edu, a device "
-     "of the built-in simulated kernel; repeat it, with --socket-path, for more exports"                               },
+     "of the built-in simulated kernel (sim:edu@LABEL: in one IOMMU group with the others of that "
+     "label); repeat it, with --socket-path, for more exports"                                                         },
     {"socket-path",        "PATH",         set_socket_path,        "the UNIX socket to serve the device on"            },
     {"fd",                 "N",            set_fd,
      "instead of a path: an open descriptor, a listening UNIX socket or a connected one; with "
@@ -211,6 +222,11 @@ static const struct option_row options[] = {
     {"strict-dma",         NULL,           set_strict_dma,
      "refuse DMA mappings of memory that is not shared by a descriptor; without it they succeed, "
      "and the device is stopped when it goes there"                                                                    },
+    {"stable-memory",      "BYTES",        set_stable_memory,
+     "for the export that was named last, with iommufd: up to that much of a client's memory stays "
+     "pinned when it is unmapped, and is not pinned anew when it is mapped again. Not for clients "
+     "that give pages back in between (ballooning, virtio-mem): their devices would go on with the "
+     "old ones"                                                                                                        },
     {"log-level",          "LEVEL",        set_log_level,          "error, warning, info (default) or debug, to stderr"},
     {"print-capabilities", NULL,           set_print_capabilities, "print what this program can do, as JSON"           },
     {"version",            NULL,           set_version,            "print the version"                                 },

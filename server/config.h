@@ -15,9 +15,10 @@
 
 /* One device and where it is served. */
 struct export_config {
-    const char *device;      /* "0000:01:00.0" or "sim:MODEL" */
-    const char *socket_path; /* NULL with fd */
-    int fd;                  /* -1 with a path */
+    const char *device;          /* "0000:01:00.0", "sim:MODEL" or "sim:MODEL@LABEL" */
+    const char *socket_path;     /* NULL with fd */
+    int fd;                      /* -1 with a path */
+    unsigned long stable_memory; /* bytes that may stay pinned though unmapped; 0: none */
 };
 
 enum config_action {

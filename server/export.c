@@ -21,6 +21,7 @@
 #include "proto/version.h"
 #include "server/connection.h"
 #include "server/dispatch.h"
+#include "server/group.h"
 #include "server/listener.h"
 #include "server/session.h"
 
@@ -49,9 +50,7 @@ struct export
     struct host *host;
     char bdf[13];
     struct quota *quota;
-
-    struct address_space *as;
-    struct device *device; /* NULL: could not be brought back */
+    struct group_device gd;
 
     struct listener *listener; /* NULL: one connected client, then no more */
     int connected;             /* that client's socket until it is served */
@@ -70,14 +69,6 @@ struct export
     time_t next_retry; /* of a reset or an opening that failed; monotonic seconds */
 };
 
-static void close_device(struct export *e)
-{
-    device_close(e->device);
-    e->device = NULL;
-    address_space_destroy(e->as);
-    e->as = NULL;
-}
-
 static enum iommu_kind choose_iommu(const struct export *e, const struct sysfs_device *where)
 {
     switch (e->settings->iommu) {
@@ -91,36 +82,13 @@ static enum iommu_kind choose_iommu(const struct export *e, const struct sysfs_d
     return iommu_best_kind(e->host, where);
 }
 
-static int create_address_space(struct export *e, enum iommu_kind kind)
+static int enter_group(struct export *e, struct machine *machine)
 {
-    struct iommu_context *context;
-    struct domain *domain = NULL;
-    int ret = iommu_context_create(e->host, kind, &context);
-
-    if (ret)
-        return ret;
-    ret = domain_create(context, &domain);
-    if (!ret)
-        ret = address_space_create(domain, &e->as);
-    domain_unref(domain);
-    iommu_context_unref(context);
-    return ret;
-}
-
-static int open_device(struct export *e)
-{
+    struct groups *groups = machine_groups(machine);
     struct sysfs_device where;
-    int ret = sysfs_find_device(e->host, e->bdf, &where);
+    int ret = groups ? sysfs_find_device(e->host, e->bdf, &where) : -ENOMEM;
 
-    if (!ret)
-        ret = create_address_space(e, choose_iommu(e, &where));
-    if (!ret)
-        ret = device_open(&e->device, e->host, e->as, &where);
-    if (!ret)
-        ret = address_space_probe(e->as);
-    if (ret)
-        close_device(e);
-    return ret;
+    return ret ? ret : group_enter(&e->gd, groups, e->host, &where, choose_iommu(e, &where));
 }
 
 static int adopt_fd(struct export *e, int fd)
@@ -161,7 +129,7 @@ int export_create(struct export **out, const struct export_config *config,
     if (!ret)
         ret = machine_find(machine, config->device, &e->host, e->bdf, sizeof(e->bdf));
     if (!ret)
-        ret = open_device(e);
+        ret = enter_group(e, machine);
     if (ret) {
         export_destroy(e);
         return ret;
@@ -183,7 +151,7 @@ void export_destroy(struct export *e)
 {
     if (!e)
         return;
-    close_device(e);
+    group_leave(&e->gd);
     listener_free(e->listener);
     fd_close(&e->connected);
     free(e);
@@ -198,34 +166,32 @@ const char *export_name(const struct export *e)
  * What failed once may work now. But a client can ask as often as it likes, and each try takes the
  * worker's time and a few lines of log.
  */
-static bool may_retry(struct export *e)
+static bool may_retry(const struct export *e)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    if (now.tv_sec < e->next_retry)
-        return false;
-    e->next_retry = now.tv_sec + RETRY_SECONDS;
-    return true;
+    return now.tv_sec >= e->next_retry;
 }
 
+static void note_failure(struct export *e)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    e->next_retry = now.tv_sec + RETRY_SECONDS;
+}
+
+/* Tries to end the quarantine. */
 static bool still_quarantined(struct export *e)
 {
-    if (e->quarantined && reset_is_supported(e->device))
-        e->quarantined = reset_device(e->device);
+    if (!e->gd.device)
+        group_rebuild(&e->gd);
+    if (e->gd.device && reset_is_supported(e->gd.device))
+        e->quarantined = reset_device(e->gd.device);
+    if (e->quarantined)
+        note_failure(e);
     return e->quarantined;
-}
-
-/*
- * After a session in which something could not be undone: closing all of it makes the kernel undo
- * it. If even that fails there is no device until the next client's VERSION tries again.
- */
-static void rebuild_device(struct export *e)
-{
-    log_peer_warning("closing the device and its address space, and opening them again");
-    close_device(e);
-    if (!open_device(e))
-        still_quarantined(e);
 }
 
 static void end_session(struct export *e)
@@ -235,8 +201,11 @@ static void end_session(struct export *e)
     e->holder = NULL;
     e->quarantined = end != SESSION_END_CLEAN;
     e->quarantined_for = e->session.peer;
-    if (end == SESSION_END_BROKEN)
-        rebuild_device(e);
+    if (end == SESSION_END_BROKEN) {
+        group_rebuild(&e->gd);
+        if (e->gd.device)
+            still_quarantined(e);
+    }
     /* By now the kernel holds nothing for this client, whichever way it was undone. */
     quota_release(e->quota, &e->session.peer, e->session.charged);
     log_peer_info("session of pid %d, uid %u has ended", e->session.peer.pid, e->session.peer.uid);
@@ -245,6 +214,8 @@ static void end_session(struct export *e)
             "the device was not reset after this session: it is kept from every client "
             "but those of uid %u",
             e->session.peer.uid);
+    else
+        group_release(&e->gd);
 }
 
 static void remove_client(struct client *c)
@@ -289,19 +260,34 @@ static int check_offer(struct export *e, const struct client *c)
         log_peer_info("pid %d, uid %u is refused: the device is in use", c->peer.pid, c->peer.uid);
         return -EBUSY;
     }
-    if (!e->device && !(may_retry(e) && !open_device(e))) {
-        log_peer_warning("pid %d, uid %u is refused: the device can't be opened", c->peer.pid,
-                         c->peer.uid);
+    if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer)) {
+        if (!may_retry(e) || still_quarantined(e)) {
+            log_peer_warning("pid %d, uid %u is refused: the device could not be reset after a "
+                             "session of uid %u",
+                             c->peer.pid, c->peer.uid, e->quarantined_for.uid);
+            return -EACCES;
+        }
+        group_release(&e->gd);
+    }
+    if (!may_retry(e) && !group_device_is_open(&e->gd)) {
+        log_peer_warning("pid %d, uid %u is refused: the device could not be opened a moment ago",
+                         c->peer.pid, c->peer.uid);
         return -ENODEV;
     }
-    if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer) &&
-        !(may_retry(e) && !still_quarantined(e))) {
-        log_peer_warning("pid %d, uid %u is refused: the device could not be reset after a "
-                         "session of uid %u",
-                         c->peer.pid, c->peer.uid, e->quarantined_for.uid);
-        return -EACCES;
-    }
     return 0;
+}
+
+/* Makes the device this client's. */
+static int take_device(struct export *e, const struct client *c)
+{
+    int ret = check_offer(e, c);
+
+    if (!ret) {
+        ret = group_hold(&e->gd, &c->peer, e->config->stable_memory);
+        if (ret == -ENODEV)
+            note_failure(e);
+    }
+    return ret;
 }
 
 /* Page sizes for VERSION: clients end the session over one below 4 KiB. */
@@ -316,11 +302,12 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
 
     e->holder = c;
     e->session = (struct session){
-        .device = e->device,
-        .as = e->as,
+        .device = e->gd.device,
+        .as = e->gd.as,
         .peer = c->peer,
         .agreed = *agreed,
         .strict_dma = e->settings->strict_dma,
+        .stable_memory = e->config->stable_memory,
         .quota = e->quota,
     };
     event_del(c->handshake);
@@ -332,6 +319,7 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
 
 static int negotiate(struct client *c, const struct message *msg)
 {
+    struct export *e = c->export;
     struct version_caps proposed, agreed;
     struct iommu_info iommu;
     struct version_offer offer = {.max_dma_maps = LIMIT_DMA_MAPS};
@@ -349,17 +337,20 @@ static int negotiate(struct client *c, const struct message *msg)
     if (!ret)
         ret = version_parse(msg->payload, msg->len, &proposed);
     if (!ret)
-        ret = check_offer(c->export, c);
+        ret = take_device(e, c);
     if (ret)
         return ret;
 
-    address_space_get_info(c->export->as, &iommu);
+    address_space_get_info(e->gd.as, &iommu);
     offer.pgsizes = offered_pgsizes(&iommu);
     offer.max_dma_maps = MIN(offer.max_dma_maps, iommu.max_maps);
     ret = version_reply(&proposed, &offer, &payload, &len, &agreed);
     reply = ret ? NULL : connection_reply_buffer(c->connection, len);
-    if (!reply)
+    if (!reply) {
+        if (!e->quarantined)
+            group_release(&e->gd);
         return -ENOMEM;
+    }
     memcpy(reply, payload, len);
     begin_session(c, &agreed);
     hdr = codec_reply_header(&msg->hdr, 0, (uint32_t)len);
@@ -457,7 +448,7 @@ int export_start(struct export *e, struct event_base *base, void (*finished)(voi
     e->base = base;
     e->finished = finished;
     e->finished_arg = arg;
-    log_info("serving %s, DMA by %s", e->bdf, address_space_backend(e->as));
+    log_info("serving %s, DMA by %s", e->bdf, group_backend(&e->gd));
     if (e->listener)
         return listener_start(e->listener, base, on_accepted, e);
     return add_client(e, steal_fd(&e->connected));

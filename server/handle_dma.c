@@ -37,7 +37,8 @@ int handle_dma_map(struct session *s, struct request *req)
     if (ret)
         return ret;
     prot = (map.flags & VFIO_USER_DMA_MAP_READ ? IOMMU_READ : 0) |
-           (map.flags & VFIO_USER_DMA_MAP_WRITE ? IOMMU_WRITE : 0);
+           (map.flags & VFIO_USER_DMA_MAP_WRITE ? IOMMU_WRITE : 0) |
+           (s->stable_memory ? IOMMU_STABLE : 0);
     ret = address_space_map(s->as, map.address, map.size, prot, fd, map.offset);
     session_settle(s);
     return ret;

@@ -2,17 +2,61 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bridge/sim/sim.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/log.h"
+#include "server/group.h"
 
 static const char sim_prefix[] = "sim:";
+
+/* A label and the first device that came with it. */
+struct sim_label {
+    struct sim_label *next;
+    char bdf[13];
+    char name[];
+};
+
+static int enter_label(struct machine *machine, const char *name, const char *bdf)
+{
+    size_t size = strlen(name) + 1;
+    struct sim_label *label = machine->labels;
+
+    while (label && strcmp(label->name, name))
+        label = label->next;
+    if (label)
+        return sim_join_group(machine->sim, bdf, label->bdf);
+    label = malloc(sizeof(*label) + size);
+    if (!label)
+        return -ENOMEM;
+    memcpy(label->name, name, size);
+    snprintf(label->bdf, sizeof(label->bdf), "%s", bdf);
+    label->next = machine->labels;
+    machine->labels = label;
+    return 0;
+}
+
+static int add_sim_device(struct machine *machine, const char *device, char *bdf, size_t size)
+{
+    cleanup_free_ char *model = strdup(device + sizeof(sim_prefix) - 1);
+    char *label = model ? strchr(model, '@') : NULL;
+    int ret;
+
+    if (!machine->sim)
+        machine->sim = sim_create();
+    if (!machine->sim || !model)
+        return -ENOMEM;
+    if (label)
+        *label++ = '\0';
+    ret = sim_add_device(machine->sim, model, bdf, size);
+    return ret || !label ? ret : enter_label(machine, label, bdf);
+}
 
 int machine_find(struct machine *machine, const char *device, struct host **host, char *bdf,
                  size_t size)
 {
-    const char *model = device + sizeof(sim_prefix) - 1;
     int ret;
 
     if (strncmp(device, sim_prefix, sizeof(sim_prefix) - 1)) {
@@ -20,17 +64,21 @@ int machine_find(struct machine *machine, const char *device, struct host **host
         snprintf(bdf, size, "%s", device);
         return 0;
     }
-    if (!machine->sim)
-        machine->sim = sim_create();
-    if (!machine->sim)
-        return -ENOMEM;
-    *host = sim_host(machine->sim);
-    ret = sim_add_device(machine->sim, model, bdf, size);
+    ret = add_sim_device(machine, device, bdf, size);
     if (ret == -ENOENT)
         log_error("%s: the simulated kernel has no such device; it has sim:edu", device);
     else if (ret)
         log_error("%s: %s", device, strerror(-ret));
+    else
+        *host = sim_host(machine->sim);
     return ret;
+}
+
+struct groups *machine_groups(struct machine *machine)
+{
+    if (!machine->groups && groups_create(&machine->groups))
+        return NULL;
+    return machine->groups;
 }
 
 struct quota *machine_quota(struct machine *machine, struct quota_amount limit)
@@ -46,8 +94,16 @@ struct quota *machine_quota(struct machine *machine, struct quota_amount limit)
 
 void machine_destroy(struct machine *machine)
 {
+    groups_destroy(machine->groups);
+    machine->groups = NULL;
     quota_destroy(machine->quota);
     machine->quota = NULL;
+    while (machine->labels) {
+        struct sim_label *label = machine->labels;
+
+        machine->labels = label->next;
+        free(label);
+    }
     if (machine->sim)
         sim_destroy(machine->sim);
     machine->sim = NULL;

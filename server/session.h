@@ -16,7 +16,8 @@ struct session {
     struct address_space *as;
     struct peer peer;
     struct version_caps agreed;
-    bool strict_dma; /* memory without a descriptor is refused */
+    bool strict_dma;    /* memory without a descriptor is refused */
+    bool stable_memory; /* memory may stay pinned when it is unmapped */
     struct quota *quota;
     struct quota_amount charged; /* for the mappings in the address space */
 };

@@ -31,6 +31,16 @@ void sim_dma_attach(struct sim_device *dev, struct sim_domain *domain)
     pthread_mutex_unlock(&dev->dma.lock);
 }
 
+void sim_dma_attach_to_sibling(struct sim_device *dev, struct sim_device *sibling)
+{
+    struct sim_domain *domain;
+
+    pthread_mutex_lock(&sibling->dma.lock);
+    domain = sibling->dma.domain;
+    pthread_mutex_unlock(&sibling->dma.lock);
+    sim_dma_attach(dev, domain);
+}
+
 void sim_dma_cancel(struct sim_device *dev)
 {
     pthread_mutex_lock(&dev->dma.lock);

@@ -25,6 +25,8 @@ void sim_dma_destroy(struct sim_dma *dma);
 /* Each returns when no transfer of the time before is under way. */
 void sim_dma_set_bus_master(struct sim_device *dev, bool on);
 void sim_dma_attach(struct sim_device *dev, struct sim_domain *domain);
+/* Into the domain of another one. */
+void sim_dma_attach_to_sibling(struct sim_device *dev, struct sim_device *sibling);
 /* No transfer that was asked for until now is made any more. */
 void sim_dma_cancel(struct sim_device *dev);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_dma.h"
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_internal.h"
 
@@ -37,6 +38,7 @@ int sim_join_group(struct sim *sim, const char *bdf, const char *sibling_bdf)
         struct sim_group *left = dev->group;
 
         dev->group = sibling->group;
+        sim_dma_attach_to_sibling(dev, sibling); /* as one that is plugged in */
         sim_group_drop_if_empty(left);
     }
     pthread_mutex_unlock(&sim->lock);

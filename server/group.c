@@ -1,0 +1,346 @@
+#include "server/group.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/domain.h"
+#include "proto/base/log.h"
+#include "server/tenant.h"
+
+struct group {
+    TAILQ_ENTRY(group) link;
+    struct groups *groups;
+    struct host *host;
+    int number;
+    enum iommu_kind kind;
+
+    pthread_mutex_t lock; /* for all below */
+    TAILQ_HEAD(, group_device) devices;
+    struct domain *domain; /* NULL: could not be made */
+    bool broken;           /* the domain may have more than its devices' mappings */
+    unsigned holds;        /* devices that are held, all of them by: */
+    struct peer holder;
+    struct tenant *tenant;
+};
+
+struct groups {
+    pthread_mutex_t lock; /* for the list */
+    TAILQ_HEAD(, group) list;
+    struct tenants *tenants;
+};
+
+int groups_create(struct groups **out)
+{
+    struct groups *groups = calloc(1, sizeof(*groups));
+
+    if (!groups || tenants_create(&groups->tenants)) {
+        free(groups);
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&groups->lock, NULL);
+    TAILQ_INIT(&groups->list);
+    *out = groups;
+    return 0;
+}
+
+void groups_destroy(struct groups *groups)
+{
+    if (!groups)
+        return;
+    assert(TAILQ_EMPTY(&groups->list));
+    tenants_destroy(groups->tenants);
+    pthread_mutex_destroy(&groups->lock);
+    free(groups);
+}
+
+static struct group *find_group(struct groups *groups, const struct host *host, int number)
+{
+    struct group *g;
+
+    TAILQ_FOREACH(g, &groups->list, link)
+    {
+        if (g->host == host && g->number == number)
+            return g;
+    }
+    return NULL;
+}
+
+static struct group *create_group(struct groups *groups, struct host *host, int number,
+                                  enum iommu_kind kind)
+{
+    struct group *g = calloc(1, sizeof(*g));
+
+    if (!g)
+        return NULL;
+    g->groups = groups;
+    g->host = host;
+    g->number = number;
+    g->kind = kind;
+    pthread_mutex_init(&g->lock, NULL);
+    TAILQ_INIT(&g->devices);
+    TAILQ_INSERT_TAIL(&groups->list, g, link);
+    return g;
+}
+
+/*
+ * With the group's lock.
+ */
+
+static void close_device(struct group_device *gd)
+{
+    device_close(gd->device);
+    gd->device = NULL;
+    address_space_destroy(gd->as);
+    gd->as = NULL;
+}
+
+/* context: NULL for a new one. */
+static int make_domain(struct group *g, struct iommu_context *context)
+{
+    int ret = 0;
+
+    if (context)
+        iommu_context_ref(context);
+    else
+        ret = iommu_context_create(g->host, g->kind, &context);
+    if (ret)
+        return ret;
+    ret = domain_create(context, &g->domain);
+    iommu_context_unref(context);
+    return ret;
+}
+
+static int ensure_domain(struct group *g)
+{
+    return g->domain ? 0 : make_domain(g, NULL);
+}
+
+static int open_device(struct group_device *gd)
+{
+    struct group *g = gd->group;
+    int ret;
+
+    if (gd->device)
+        return 0;
+    ret = ensure_domain(g);
+    if (!ret)
+        ret = address_space_create(g->domain, &gd->as);
+    if (!ret)
+        ret = device_open(&gd->device, g->host, gd->as, &gd->where);
+    if (ret)
+        close_device(gd);
+    return ret;
+}
+
+/*
+ * All devices of a group are in one domain, so all are closed; those of other exports have no
+ * session and are opened for their next one.
+ */
+static int change_domain(struct group *g, struct iommu_context *context)
+{
+    struct group_device *gd;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    close_device(gd);
+    domain_unref(g->domain);
+    g->domain = NULL;
+    g->broken = false;
+    return make_domain(g, context);
+}
+
+/* The group's domain becomes one of the client's, with its first session. */
+static int take_group(struct group *g, const struct peer *who)
+{
+    int ret = ensure_domain(g);
+    struct iommu_context *context;
+
+    if (ret)
+        return ret;
+    context = domain_context(g->domain);
+    g->tenant = tenant_join(g->groups->tenants, who, g->host, g->kind, context);
+    if (!g->tenant)
+        return -ENOMEM;
+    g->holder = *who;
+    if (iommu_context_shares_memory(context) && context != tenant_context(g->tenant))
+        return change_domain(g, tenant_context(g->tenant));
+    return 0;
+}
+
+/* The last session has ended: what the client's other devices share is theirs alone. */
+static void give_up_group(struct group *g)
+{
+    int ret = 0;
+
+    if (g->tenant)
+        tenant_leave(g->tenant);
+    g->tenant = NULL;
+    if (g->broken || (g->domain && iommu_context_shares_memory(domain_context(g->domain)) &&
+                      iommu_context_is_shared(domain_context(g->domain))))
+        ret = change_domain(g, NULL);
+    if (ret)
+        log_peer_warning("no domain for IOMMU group %d: %s", g->number, strerror(-ret));
+}
+
+static void drop_hold(struct group_device *gd)
+{
+    gd->held = false;
+    if (!--gd->group->holds)
+        give_up_group(gd->group);
+}
+
+static bool belongs_to_another(const struct group *g, const struct peer *who)
+{
+    if (!g->holds || peer_same_identity(&g->holder, who))
+        return false;
+    log_peer_warning("pid %d, uid %u is refused: IOMMU group %d belongs to uid %u", who->pid,
+                     who->uid, g->number, g->holder.uid);
+    return true;
+}
+
+static int hold(struct group_device *gd, const struct peer *who)
+{
+    struct group *g = gd->group;
+    int ret = 0;
+
+    if (belongs_to_another(g, who))
+        return -EACCES;
+    if (!g->holds)
+        ret = take_group(g, who);
+    if (!ret)
+        ret = open_device(gd);
+    if (ret) {
+        log_peer_warning("pid %d, uid %u is refused: the device can't be opened", who->pid,
+                         who->uid);
+        if (!g->holds)
+            give_up_group(g);
+        return -ENODEV;
+    }
+    g->holds += !gd->held;
+    gd->held = true;
+    return 0;
+}
+
+/*
+ * Without it.
+ */
+
+int group_enter(struct group_device *gd, struct groups *groups, struct host *host,
+                const struct sysfs_device *where, enum iommu_kind kind)
+{
+    struct group *g;
+    int ret;
+
+    pthread_mutex_lock(&groups->lock);
+    g = find_group(groups, host, where->group);
+    if (!g)
+        g = create_group(groups, host, where->group, kind);
+    pthread_mutex_unlock(&groups->lock);
+    if (!g)
+        return -ENOMEM;
+    *gd = (struct group_device){.group = g, .where = *where};
+    pthread_mutex_lock(&g->lock);
+    TAILQ_INSERT_TAIL(&g->devices, gd, link);
+    ret = open_device(gd);
+    if (!ret)
+        ret = address_space_probe(gd->as);
+    pthread_mutex_unlock(&g->lock);
+    if (ret)
+        group_leave(gd);
+    return ret;
+}
+
+static void free_group(struct group *g)
+{
+    assert(!g->holds);
+    pthread_mutex_lock(&g->groups->lock);
+    TAILQ_REMOVE(&g->groups->list, g, link);
+    pthread_mutex_unlock(&g->groups->lock);
+    domain_unref(g->domain);
+    pthread_mutex_destroy(&g->lock);
+    free(g);
+}
+
+void group_leave(struct group_device *gd)
+{
+    struct group *g = gd->group;
+    bool empty;
+
+    if (!g)
+        return;
+    pthread_mutex_lock(&g->lock);
+    close_device(gd);
+    if (gd->held)
+        drop_hold(gd);
+    TAILQ_REMOVE(&g->devices, gd, link);
+    gd->group = NULL;
+    empty = TAILQ_EMPTY(&g->devices);
+    pthread_mutex_unlock(&g->lock);
+    if (empty)
+        free_group(g);
+}
+
+int group_hold(struct group_device *gd, const struct peer *who, uint64_t keep)
+{
+    struct group *g = gd->group;
+    int ret;
+
+    pthread_mutex_lock(&g->lock);
+    ret = hold(gd, who);
+    if (!ret)
+        iommu_context_keep(domain_context(g->domain), keep);
+    pthread_mutex_unlock(&g->lock);
+    return ret;
+}
+
+void group_rebuild(struct group_device *gd)
+{
+    struct group *g = gd->group;
+    int ret = 0;
+
+    log_peer_warning("closing the device and its address space, and opening them again");
+    pthread_mutex_lock(&g->lock);
+    close_device(gd);
+    g->broken = true;
+    if (g->holds == 1)
+        ret = change_domain(g, NULL);
+    if (!ret)
+        ret = open_device(gd);
+    pthread_mutex_unlock(&g->lock);
+    if (ret)
+        log_peer_warning("the device is closed until a client comes: %s", strerror(-ret));
+}
+
+void group_release(struct group_device *gd)
+{
+    struct group *g = gd->group;
+
+    pthread_mutex_lock(&g->lock);
+    if (g->domain)
+        iommu_context_forget(domain_context(g->domain));
+    drop_hold(gd);
+    open_device(gd);
+    pthread_mutex_unlock(&g->lock);
+}
+
+bool group_device_is_open(struct group_device *gd)
+{
+    bool is_open;
+
+    pthread_mutex_lock(&gd->group->lock);
+    is_open = gd->device;
+    pthread_mutex_unlock(&gd->group->lock);
+    return is_open;
+}
+
+const char *group_backend(struct group_device *gd)
+{
+    const char *name;
+
+    pthread_mutex_lock(&gd->group->lock);
+    name = gd->group->domain ? domain_backend(gd->group->domain) : "no IOMMU";
+    pthread_mutex_unlock(&gd->group->lock);
+    return name;
+}

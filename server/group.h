@@ -1,0 +1,77 @@
+/*
+ * IOMMU groups, and the exported devices in them.
+ *
+ * The group is the unit of isolation, because the IOMMU can't tell its devices apart: all of them
+ * translate by one domain. So a group belongs to one client identity at a time, its *holder*, from
+ * the first VERSION that gets one of its devices until the last of these sessions has ended, with
+ * everything unmapped and the device reset. Nobody else's VERSION touches it meanwhile.
+ *
+ * A device in a session is its worker's alone. Between sessions it is the group's: any worker of
+ * the group may close it, under the group's lock, to move the group into another domain.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "auth/peer.h"
+#include "bridge/address_space.h"
+#include "bridge/device.h"
+#include "bridge/iommu.h"
+#include "bridge/sysfs.h"
+
+struct group;
+struct groups;
+
+/* An exported device, embedded in its export. */
+struct group_device {
+    TAILQ_ENTRY(group_device) link;
+    struct group *group;
+    struct sysfs_device where;
+    bool held; /* in a session, or not clean since its last one */
+    /* The worker's while held, else under the group's lock. NULL: not open. */
+    struct device *device;
+    struct address_space *as;
+};
+
+/* *out: freed by groups_destroy. 0 or -ENOMEM. */
+int groups_create(struct groups **out);
+/* When no device is left. NULL is allowed. */
+void groups_destroy(struct groups *groups);
+
+/*
+ * Control thread: enters a device that sysfs_find_device has found, and opens it, to find out now
+ * what is wrong. kind: if the group has none so far. 0, after which it is to be left, or -errno,
+ * logged.
+ */
+int group_enter(struct group_device *gd, struct groups *groups, struct host *host,
+                const struct sysfs_device *where, enum iommu_kind kind);
+/* Closes the device, and gives it up if it is held. Does nothing with one that was not entered. */
+void group_leave(struct group_device *gd);
+
+/*
+ * The functions below: the device's worker. They block as long as opening a device does.
+ */
+
+/*
+ * Holds the device for a client, opened in a domain of the client's. keep: bytes for
+ * iommu_context_keep. -EACCES: the group belongs to another identity; -ENODEV: the device can't be
+ * opened. Logged. A device that is held stays with its holder and is opened, if need be.
+ */
+int group_hold(struct group_device *gd, const struct peer *who, uint64_t keep);
+
+/*
+ * Closes and opens a device that is held and whose memory could not be unmapped, or which is not
+ * open. Nothing of this client's memory is left then, unless sessions of the same identity still
+ * use the group; then it is gone with the last of them.
+ */
+void group_rebuild(struct group_device *gd);
+
+/* The device is clean, and free for the next client. */
+void group_release(struct group_device *gd);
+
+/* False: group_hold would have to open it. */
+bool group_device_is_open(struct group_device *gd);
+
+/* "type1", "iommufd" */
+const char *group_backend(struct group_device *gd);
