@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "bridge/sim/sim_bar.h"
+#include "bridge/sim/sim_feature.h"
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_info.h"
 #include "bridge/sim/sim_internal.h"
@@ -124,24 +125,6 @@ static int hot_reset(struct sim_device *dev, void *arg)
     return argsz < sizeof(struct vfio_pci_hot_reset) ? -EINVAL : -ENODEV;
 }
 
-/* No feature is there, but what can be wrong with a request is said first. */
-static int feature(struct sim_device *dev, void *arg)
-{
-    const uint32_t set_get = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_GET;
-    struct vfio_device_feature request;
-    int ret = sim_copy_in(&request, arg, sizeof(request));
-
-    (void)dev;
-    if (ret)
-        return ret;
-    if (request.argsz < sizeof(request) ||
-        request.flags & ~(VFIO_DEVICE_FEATURE_MASK | set_get | VFIO_DEVICE_FEATURE_PROBE))
-        return -EINVAL;
-    if (!(request.flags & VFIO_DEVICE_FEATURE_PROBE) && (request.flags & set_get) == set_get)
-        return -EINVAL;
-    return -ENOTTY;
-}
-
 static const struct {
     unsigned long request;
     int (*call)(struct sim_device *dev, void *arg); /* with the device's lock held */
@@ -153,7 +136,7 @@ static const struct {
     {VFIO_DEVICE_RESET,                  do_reset           },
     {VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, hot_reset          },
     {VFIO_DEVICE_PCI_HOT_RESET,          hot_reset          },
-    {VFIO_DEVICE_FEATURE,                feature            },
+    {VFIO_DEVICE_FEATURE,                sim_feature        },
 };
 
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg)

@@ -1,0 +1,50 @@
+#include "bridge/sim/sim_feature.h"
+
+#include <errno.h>
+#include <linux/vfio.h>
+
+#include "bridge/sim/sim_internal.h"
+
+enum {
+    SET_GET = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_GET,
+};
+
+static const struct {
+    uint32_t number;
+    sim_feature_handler *handle;
+} features[] = {
+    {0}, /* the end */
+};
+
+int sim_feature_check(uint32_t flags, size_t argsz, uint32_t ops, size_t minsz)
+{
+    if (flags & SET_GET & ~ops)
+        return -EINVAL;
+    if (flags & VFIO_DEVICE_FEATURE_PROBE)
+        return 0;
+    return flags & SET_GET && argsz >= minsz ? 1 : -EINVAL;
+}
+
+static int check_flags(uint32_t flags)
+{
+    if (flags & ~(uint32_t)(VFIO_DEVICE_FEATURE_MASK | SET_GET | VFIO_DEVICE_FEATURE_PROBE))
+        return -EINVAL;
+    return !(flags & VFIO_DEVICE_FEATURE_PROBE) && (flags & SET_GET) == SET_GET ? -EINVAL : 0;
+}
+
+int sim_feature(struct sim_device *dev, void *arg)
+{
+    struct vfio_device_feature request;
+    int ret = sim_copy_in(&request, arg, sizeof(request));
+
+    if (ret)
+        return ret;
+    if (request.argsz < sizeof(request) || check_flags(request.flags))
+        return -EINVAL;
+    for (size_t i = 0; features[i].handle; i++) {
+        if (features[i].number == (request.flags & VFIO_DEVICE_FEATURE_MASK))
+            return features[i].handle(dev, request.flags, (char *)arg + sizeof(request),
+                                      request.argsz - sizeof(request));
+    }
+    return -ENOTTY;
+}
