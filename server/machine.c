@@ -54,6 +54,17 @@ static int add_sim_device(struct machine *machine, const char *device, char *bdf
     return ret || !label ? ret : enter_label(machine, label, bdf);
 }
 
+static void explain_unknown_model(const char *device)
+{
+    char names[128] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; sim_model_name(i) && len < sizeof(names); i++)
+        len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s%s", i ? ", " : "",
+                                sim_prefix, sim_model_name(i));
+    log_error("%s: the simulated kernel has no such device; it has %s", device, names);
+}
+
 int machine_find(struct machine *machine, const char *device, struct host **host, char *bdf,
                  size_t size)
 {
@@ -66,7 +77,7 @@ int machine_find(struct machine *machine, const char *device, struct host **host
     }
     ret = add_sim_device(machine, device, bdf, size);
     if (ret == -ENOENT)
-        log_error("%s: the simulated kernel has no such device; it has sim:edu", device);
+        explain_unknown_model(device);
     else if (ret)
         log_error("%s: %s", device, strerror(-ret));
     else

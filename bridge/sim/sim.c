@@ -27,6 +27,7 @@ enum {
 
 static const struct sim_model *const models[] = {
     &sim_edu_model,
+    &sim_ivshmem_model,
 };
 
 int sim_start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)
@@ -165,4 +166,9 @@ int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size)
             return sim_add_model(sim, models[i], bdf, size);
     }
     return -ENOENT;
+}
+
+const char *sim_model_name(size_t index)
+{
+    return index < ARRAY_SIZE(models) ? models[index]->name : NULL;
 }

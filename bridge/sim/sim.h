@@ -38,8 +38,11 @@ void sim_destroy(struct sim *sim);
 /* The host struct to give to the bridge; lives as long as the machine. */
 struct host *sim_host(struct sim *sim);
 
+/* The models that there are, by an index from 0; NULL behind the last. */
+const char *sim_model_name(size_t index);
+
 /*
- * Adds a device of a model ("edu"), bound to vfio-pci, in a new IOMMU group of its own.
+ * Adds a device of a model, bound to vfio-pci, in a new IOMMU group of its own.
  * bdf (at least 13 bytes) receives its address, "0000:00:01.0" upwards; all are on root buses,
  * where no bus can be reset. Returns 0, -ENOENT for a model that does not exist, -ENOMEM, -ENOSPC.
  */

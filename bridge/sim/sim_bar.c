@@ -4,8 +4,10 @@
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_internal.h"
 #include "proto/base/arith.h"
 
 /* An access in progress; one of the two buffers is set. */
@@ -14,6 +16,7 @@ struct access {
     unsigned bar;
     uint64_t offset;
     size_t left;
+    unsigned widest;
     uint8_t *to;
     const uint8_t *from;
 };
@@ -46,7 +49,7 @@ static size_t outside_msix_table(const struct access *a, size_t *hidden)
 /* The widest aligned access that fits. */
 static unsigned access_width(const struct access *a, size_t fits)
 {
-    unsigned width = is_io(a) ? 4 : 8;
+    unsigned width = a->widest;
 
     assert(fits);
     while (width > fits || a->offset % width)
@@ -64,8 +67,18 @@ static void advance(struct access *a, size_t n)
         a->from += n;
 }
 
+static void copy_ram(struct access *a, size_t len)
+{
+    char *ram = a->dev->ram[a->bar] + a->offset;
+
+    if (a->to)
+        memcpy(a->to, ram, len);
+    else
+        memcpy(ram, a->from, len);
+}
+
 /* A port that is not decoded answers as no device would. */
-static void do_io(struct access *a, unsigned width)
+static void do_registers(struct access *a, unsigned width)
 {
     const struct sim_model *model = a->dev->model;
     bool decoded = !is_io(a) || sim_pci_io_enabled(a->dev);
@@ -79,6 +92,14 @@ static void do_io(struct access *a, unsigned width)
         memcpy(&value, a->from, width);
         model->bar_write(a->dev->state, a->bar, a->offset, le64toh(value), width);
     }
+}
+
+static void do_io(struct access *a, unsigned width)
+{
+    if (bar_of(a)->ram)
+        copy_ram(a, width);
+    else
+        do_registers(a, width);
 }
 
 /* With the device's lock held. */
@@ -109,6 +130,7 @@ static ssize_t run(struct access *a)
     if (a->offset >= size)
         return -EINVAL;
     a->left = MIN(a->left, size - a->offset);
+    a->widest = is_io(a) ? 4 : 8;
     len = a->left;
     while (a->left) {
         int ret;
@@ -132,4 +154,58 @@ ssize_t sim_bar_write(struct sim_device *dev, unsigned bar, uint64_t offset, con
 {
     return run(
         &(struct access){.dev = dev, .bar = bar, .offset = offset, .left = len, .from = buf});
+}
+
+void sim_bar_transfer(struct sim_device *dev, unsigned bar, uint64_t offset, void *buf, size_t len,
+                      bool write)
+{
+    struct access a = {
+        .dev = dev,
+        .bar = bar,
+        .offset = offset,
+        .left = len,
+        .widest = 4,
+        .to = write ? NULL : buf,
+        .from = write ? buf : NULL,
+    };
+
+    if (bar_of(&a)->ram) {
+        copy_ram(&a, len);
+        return;
+    }
+    while (a.left) {
+        unsigned width = access_width(&a, a.left);
+
+        do_registers(&a, width);
+        advance(&a, width);
+    }
+}
+
+static size_t ram_size(const struct sim_model_bar *bar)
+{
+    return bar->ram ? (bar->size + SIM_PAGE - 1) / SIM_PAGE * SIM_PAGE : 0;
+}
+
+int sim_bar_create_ram(struct sim_device *dev)
+{
+    for (unsigned i = 0; i < SIM_MODEL_BARS; i++) {
+        size_t size = ram_size(&dev->model->bars[i]);
+        void *ram;
+
+        if (!size)
+            continue;
+        ram = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (ram == MAP_FAILED)
+            return -ENOMEM;
+        dev->ram[i] = ram;
+    }
+    return 0;
+}
+
+void sim_bar_destroy_ram(struct sim_device *dev)
+{
+    for (unsigned i = 0; i < SIM_MODEL_BARS; i++) {
+        if (dev->ram[i])
+            munmap(dev->ram[i], ram_size(&dev->model->bars[i]));
+    }
 }

@@ -1,8 +1,10 @@
 /*
- * A client's access to a BAR by read and write of the device's descriptor.
+ * A device's BARs: a client's access by read and write of the device's descriptor, that of another
+ * device's transfer, and the memory behind those that are RAM.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -17,3 +19,14 @@ struct sim_device;
 ssize_t sim_bar_read(struct sim_device *dev, unsigned bar, uint64_t offset, void *buf, size_t len);
 ssize_t sim_bar_write(struct sim_device *dev, unsigned bar, uint64_t offset, const void *buf,
                       size_t len);
+
+/*
+ * Another device's access to a memory BAR, within it. RAM is copied, registers are accessed in up
+ * to 4 bytes. With the lock of the device that is accessed held.
+ */
+void sim_bar_transfer(struct sim_device *dev, unsigned bar, uint64_t offset, void *buf, size_t len,
+                      bool write);
+
+/* Whole pages, which a mapping of the BAR shares. -ENOMEM: what there is is to be destroyed. */
+int sim_bar_create_ram(struct sim_device *dev);
+void sim_bar_destroy_ram(struct sim_device *dev);

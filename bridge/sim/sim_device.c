@@ -39,7 +39,8 @@ struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *mo
     sim_dma_init(&dev->dma);
     sim_irq_init(&dev->irq);
     sim_pci_init(dev, memory, port);
-    dev->state = model->create(dev);
+    if (!sim_bar_create_ram(dev))
+        dev->state = model->create(dev);
     if (!dev->state) {
         sim_device_free(dev);
         return NULL;
@@ -51,6 +52,7 @@ void sim_device_free(struct sim_device *dev)
 {
     if (dev->state)
         dev->model->destroy(dev->state);
+    sim_bar_destroy_ram(dev);
     sim_dma_destroy(&dev->dma);
     pthread_mutex_destroy(&dev->lock);
     free(dev);

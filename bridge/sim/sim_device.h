@@ -24,7 +24,8 @@ struct sim_device {
     const struct sim_model *model;
     void *state; /* the model's */
     char bdf[16];
-    int cdev; /* the number of its own file */
+    int cdev;                  /* the number of its own file */
+    char *ram[SIM_MODEL_BARS]; /* what is behind BARs that are RAM */
 
     /* With sim->lock. */
     struct sim_device *next;

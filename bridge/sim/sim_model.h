@@ -22,6 +22,7 @@ enum {
 struct sim_model_bar {
     uint32_t size;  /* a power of two, 0: none */
     uint32_t flags; /* the register's fixed bits: PCI_BASE_ADDRESS_* */
+    bool ram;       /* memory that the machine keeps: the model's functions never see an access */
 };
 
 struct sim_model {
@@ -39,13 +40,15 @@ struct sim_model {
 
     /* Back to power-on. No transfer is under way and none that was will complete. */
     void (*reset)(void *state);
-    /* width: 1, 2, 4, 8 bytes; offset: aligned to it. */
+    /* width: 1, 2, 4, 8 bytes; offset: aligned to it. Of the processor or of another device's
+     * transfer, which is why it asks nothing of the sim_dma functions. */
     uint64_t (*bar_read)(void *state, unsigned bar, uint64_t offset, unsigned width);
     void (*bar_write)(void *state, unsigned bar, uint64_t offset, uint64_t value, unsigned width);
     bool (*dma_running)(void *state);
 };
 
 extern const struct sim_model sim_edu_model;
+extern const struct sim_model sim_ivshmem_model;
 
 /*
  * For models.
