@@ -1,7 +1,8 @@
 /*
- * What the kernel headers of the build machine may lack: iommufd (<linux/iommufd.h>, since 6.2)
- * and the character devices of VFIO (6.6). Numbers and layouts alone, under names of our own, so
- * that newer headers don't clash. Whether the running kernel has them is found out at run time.
+ * What the kernel headers of the build machine may lack: iommufd (<linux/iommufd.h>, since 6.2),
+ * the character devices of VFIO (6.6) and its newer features. Numbers and layouts alone, under
+ * names of our own, so that newer headers don't clash. Whether the running kernel has them is found
+ * out at run time.
  */
 #pragma once
 
@@ -122,6 +123,22 @@ struct uapi_vfio_attach_pt {
     uint32_t pt_id;
 };
 
+/* <linux/vfio.h>, VFIO_DEVICE_FEATURE: GET answers a descriptor of ranges of a BAR. */
+#define UAPI_VFIO_DEVICE_FEATURE_DMA_BUF 11
+
+struct uapi_dma_range {
+    uint64_t offset;
+    uint64_t length;
+};
+
+struct uapi_feature_dma_buf {
+    uint32_t region_index;
+    uint32_t open_flags; /* O_* */
+    uint32_t flags;
+    uint32_t nr_ranges;
+    struct uapi_dma_range dma_ranges[];
+};
+
 static_assert(sizeof(struct uapi_iommu_destroy) == 8, "iommu_destroy");
 static_assert(sizeof(struct uapi_ioas_alloc) == 12, "iommu_ioas_alloc");
 static_assert(sizeof(struct uapi_ioas_copy) == 40, "iommu_ioas_copy");
@@ -133,3 +150,5 @@ static_assert(sizeof(struct uapi_ioas_unmap) == 24, "iommu_ioas_unmap");
 static_assert(sizeof(struct uapi_hwpt_alloc) == 48, "iommu_hwpt_alloc");
 static_assert(sizeof(struct uapi_vfio_bind_iommufd) == 16, "vfio_device_bind_iommufd");
 static_assert(sizeof(struct uapi_vfio_attach_pt) == 12, "vfio_device_attach_iommufd_pt");
+static_assert(sizeof(struct uapi_dma_range) == 16, "vfio_region_dma_range");
+static_assert(sizeof(struct uapi_feature_dma_buf) == 16, "vfio_device_feature_dma_buf");

@@ -44,6 +44,7 @@ int sim_start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)
 
 static void free_machine(struct sim *sim)
 {
+    sim_vmas_destroy(&sim->vmas);
     sim_file_table_destroy(&sim->files);
     fd_close(&sim->proc_fds);
     pthread_mutex_destroy(&sim->fault.lock);
@@ -67,6 +68,7 @@ struct sim *sim_create(void)
     sim->coherent = true;
     sim->iommufd = SIM_IOMMUFD_MAP_FILE;
     sim_file_table_init(&sim->files);
+    sim_vmas_init(&sim->vmas);
     pthread_mutex_init(&sim->fault.lock, NULL);
     pthread_mutex_init(&sim->lock, NULL);
     sim->proc_fds = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -6,7 +6,7 @@
  *
  * It answers as Linux does, errno by errno; where versions differ, as 6.1, the oldest that the
  * bridge supports. What came later: BARs are accessed in up to 64 bits; iommufd and the devices'
- * own files.
+ * own files; dma-bufs of BARs.
  *
  *     sysfs:    /sys/bus/pci/devices/BDF/{vendor,device,class,driver,iommu_group,config,...},
  *               /sys/bus/pci/devices/BDF/vfio-dev/vfioN, /sys/kernel/iommu_groups/N/devices/
@@ -16,8 +16,10 @@
  * is seen), which only this host understands; every other descriptor is passed to the kernel
  * below. It keeps duplicates of the eventfds that are registered, and three descriptors of its own.
  *
- * What it can't do: a BAR can't be mapped (ENODEV, though the region says MMAP as vfio-pci's
- * does); the limits of pinned memory are told in sim_pin.c and sim_pages.c.
+ * What it can't do: a mapping of a BAR is memory if the BAR is, whether or not the device decodes
+ * it, where the kernel's raises SIGBUS while it does not; a mapping of registers may be given to
+ * MAP_DMA but not be touched (SIGSEGV); it is unmapped as a whole. The limits of pinned memory are
+ * told in sim_pin.c and sim_pages.c.
  */
 #pragma once
 
@@ -32,7 +34,8 @@ struct sim;
 /* A new machine without devices; NULL without memory, descriptors or threads. */
 struct sim *sim_create(void);
 
-/* Stops the devices' threads and frees it. All descriptors must have been closed before. */
+/* Stops the devices' threads and frees it. All descriptors must have been closed before, and all
+ * BARs unmapped. */
 void sim_destroy(struct sim *sim);
 
 /* The host struct to give to the bridge; lives as long as the machine. */
@@ -79,6 +82,11 @@ enum sim_iommufd {
     SIM_IOMMUFD_MAP_FILE, /* all */
 };
 void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd);
+/*
+ * errno that VFIO_DEVICE_FEATURE_DMA_BUF fails with, its probe too. 0, the default: it works;
+ * ENOTTY: a kernel without it (before 6.19); EOPNOTSUPP: a driver without it.
+ */
+void sim_set_dma_buf_error(struct sim *sim, int err);
 
 /*
  * The fault plan: the Nth call from now (1: the next; 0: no plan) of the given kind fails with
@@ -101,10 +109,12 @@ bool sim_fault_spent(struct sim *sim);
 
 /* What a test sees of the machine's inside. */
 struct sim_stats {
-    unsigned containers, groups, devices, contexts; /* open descriptors of each kind */
+    unsigned containers, groups, devices, contexts, dmabufs; /* open descriptors of each kind */
+    unsigned bar_mappings;
     unsigned mappings; /* DMA entries in all containers, areas in all IOASes */
     uint64_t pinned_bytes;
     uint64_t dma_faults;            /* pages of a transfer that the IOMMU stopped */
+    uint64_t peer_faults;           /* pieces of a transfer to a BAR that nobody decoded */
     uint64_t dma_reads, dma_writes; /* transfers that went through whole */
     unsigned resets;                /* those of the first open and last close too */
     unsigned ioctls;                /* calls so far */
@@ -126,8 +136,8 @@ int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_sta
  */
 
 /*
- * DMA of len bytes at iova by the device, whatever its COMMAND register says; returns 0, or
- * -EFAULT if the IOMMU stopped any of it.
+ * DMA of len bytes at iova by the device, whatever its COMMAND register says; returns 0, -EFAULT if
+ * the IOMMU stopped any of it, or -EIO if any of the rest went to a BAR that nobody decoded.
  */
 int sim_device_dma(struct sim *sim, const char *bdf, uint64_t iova, void *buf, size_t len,
                    bool write);

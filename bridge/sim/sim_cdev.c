@@ -186,6 +186,14 @@ static ssize_t cdev_pwrite(struct sim_file *file, const void *buf, size_t len, o
     return cdev->bound ? sim_device_pwrite(cdev->dev, buf, len, offset) : -EINVAL;
 }
 
+static int cdev_mmap(struct sim_file *file, void **addr, size_t len, int prot, int flags,
+                     off_t offset)
+{
+    struct cdev *cdev = file->object;
+
+    return cdev->bound ? sim_vma_map(file, cdev->dev, addr, len, prot, flags, offset) : -EINVAL;
+}
+
 /* The device is quiet before its translations go. */
 static void unbind(struct cdev *cdev)
 {
@@ -225,6 +233,7 @@ static const struct sim_file_ops cdev_ops = {
     .ioctl = cdev_ioctl,
     .pread = cdev_pread,
     .pwrite = cdev_pwrite,
+    .mmap = cdev_mmap,
     .release = cdev_release,
 };
 

@@ -100,6 +100,7 @@ static void disable(struct sim_device *dev)
 {
     pthread_mutex_lock(&dev->lock);
     sim_pci_quiesce(dev);
+    sim_dmabuf_close(dev);
     sim_irq_close(dev);
     sim_config_close(dev);
     if (dev->reset_works)
@@ -112,7 +113,9 @@ static int do_reset(struct sim_device *dev, void *arg)
     (void)arg;
     if (!dev->reset_works)
         return -EINVAL;
+    sim_dmabuf_move(dev, true);
     reset(dev);
+    sim_dmabuf_move(dev, !sim_config_memory_enabled(dev));
     return 0;
 }
 
@@ -214,6 +217,12 @@ static ssize_t device_pwrite(struct sim_file *file, const void *buf, size_t len,
     return sim_device_pwrite(file->object, buf, len, offset);
 }
 
+static int device_mmap(struct sim_file *file, void **addr, size_t len, int prot, int flags,
+                       off_t offset)
+{
+    return sim_vma_map(file, file->object, addr, len, prot, flags, offset);
+}
+
 static void device_release(struct sim_file *file)
 {
     struct sim_device *dev = file->object;
@@ -232,6 +241,7 @@ static const struct sim_file_ops device_ops = {
     .ioctl = device_ioctl,
     .pread = device_pread,
     .pwrite = device_pwrite,
+    .mmap = device_mmap,
     .release = device_release,
 };
 

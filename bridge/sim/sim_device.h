@@ -11,6 +11,7 @@
 
 #include "bridge/sim/sim_config.h"
 #include "bridge/sim/sim_dma.h"
+#include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_irq.h"
 #include "bridge/sim/sim_model.h"
 #include "bridge/sim/sim_pci.h"
@@ -41,6 +42,7 @@ struct sim_device {
     struct sim_pci pci;
     struct sim_config config;
     struct sim_irq irq;
+    struct sim_dmabufs dmabufs; /* that can be revoked */
 
     struct sim_dma dma;
 };

@@ -2,10 +2,16 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_domain.h"
 #include "bridge/sim/sim_internal.h"
+
+enum {
+    /* Until a device that is busy may have become free. */
+    BUSY_NS = 20000,
+};
 
 void sim_dma_init(struct sim_dma *dma)
 {
@@ -58,53 +64,97 @@ uint64_t sim_dma_epoch(struct sim_device *dev)
     return epoch;
 }
 
-/* With dma.lock held. */
-static int translate_and_copy(struct sim_device *dev, uint64_t iova, void *buf, size_t len,
-                              bool write)
-{
-    struct sim_counters *count = &dev->sim->count;
-    int ret;
+struct transfer {
+    struct sim_device *dev;
+    uint64_t epoch;
+    bool forced; /* the device cares for nothing */
+    uint64_t iova;
+    char *buf;
+    size_t len, done;
+    bool write;
+    int error; /* what became of it so far */
+};
 
-    if (dev->dma.domain) {
-        ret = sim_domain_copy(dev->dma.domain, iova, buf, len, write);
-    } else {
+/* With dma.lock held, as the next one. */
+static int check(const struct transfer *t)
+{
+    const struct sim_dma *dma = &t->dev->dma;
+
+    if (t->forced)
+        return 0;
+    if (t->epoch != dma->epoch)
+        return -ECANCELED;
+    return dma->bus_master ? 0 : -EPERM;
+}
+
+/* False: the rest has to be tried again. */
+static bool attempt(struct transfer *t)
+{
+    int ret = check(t);
+
+    if (!ret && t->dev->dma.domain)
+        return !sim_domain_copy(t->dev->dma.domain, t->iova, t->buf, t->len, t->write, &t->done,
+                                &t->error);
+    if (!ret) {
         /* The host has the group in a domain that translates nothing. */
-        count->dma_faults++;
+        t->dev->sim->count.dma_faults++;
         ret = -EFAULT;
-        if (!write)
-            memset(buf, 0, len);
     }
-    if (!ret && write)
+    t->error = ret;
+    return true;
+}
+
+/* Each attempt is of the device as it is then: it may be cut off, or reset, in between. */
+static void run(struct transfer *t)
+{
+    const struct timespec pause = {.tv_nsec = BUSY_NS};
+    bool finished;
+
+    for (;;) {
+        pthread_mutex_lock(&t->dev->dma.lock);
+        finished = attempt(t);
+        pthread_mutex_unlock(&t->dev->dma.lock);
+        if (finished)
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
+static int transfer(struct transfer *t)
+{
+    struct sim_counters *count = &t->dev->sim->count;
+
+    run(t);
+    if (!t->write)
+        memset(t->buf + t->done, 0, t->len - t->done);
+    if (!t->error && t->write)
         count->dma_writes++;
-    else if (!ret)
+    else if (!t->error)
         count->dma_reads++;
-    return ret;
+    return t->error;
 }
 
 int sim_dma_transfer(struct sim_device *dev, uint64_t epoch, uint64_t iova, void *buf, size_t len,
                      bool write)
 {
-    int ret = 0;
-
-    pthread_mutex_lock(&dev->dma.lock);
-    if (epoch != dev->dma.epoch)
-        ret = -ECANCELED;
-    else if (!dev->dma.bus_master)
-        ret = -EPERM;
-    if (!ret)
-        ret = translate_and_copy(dev, iova, buf, len, write);
-    else if (!write)
-        memset(buf, 0, len);
-    pthread_mutex_unlock(&dev->dma.lock);
-    return ret;
+    return transfer(&(struct transfer){
+        .dev = dev,
+        .epoch = epoch,
+        .iova = iova,
+        .buf = buf,
+        .len = len,
+        .write = write,
+    });
 }
 
 int sim_dma_force(struct sim_device *dev, uint64_t iova, void *buf, size_t len, bool write)
 {
-    int ret;
-
-    pthread_mutex_lock(&dev->dma.lock);
-    ret = translate_and_copy(dev, iova, buf, len, write);
-    pthread_mutex_unlock(&dev->dma.lock);
-    return ret;
+    return transfer(&(struct transfer){
+        .dev = dev,
+        .forced = true,
+        .iova = iova,
+        .buf = buf,
+        .len = len,
+        .write = write,
+    });
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_peer.h"
 #include "bridge/sim/sim_pin.h"
 #include "proto/base/arith.h"
 
@@ -70,32 +71,58 @@ void sim_domain_remove(struct sim_domain *domain, struct sim_translation *t)
     domain->sim->count.mappings--;
 }
 
-/* One translation's share of an access, or one page that the IOMMU stops; returns its length. */
-static size_t copy_piece(struct sim_domain *domain, uint64_t iova, void *buf, size_t len,
-                         bool write, int *ret)
+static uint64_t pages_of(uint64_t iova, size_t len)
+{
+    return (iova + (len - 1)) / SIM_PAGE - iova / SIM_PAGE + 1;
+}
+
+/* -EAGAIN or what came of it. */
+static int copy_to_peer(struct sim_domain *domain, const struct sim_translation *t, uint64_t iova,
+                        void *buf, size_t len, bool write)
+{
+    int ret = sim_peer_copy(t->peer, t->offset + (iova - t->first), buf, len, write);
+
+    if (ret == -EFAULT)
+        domain->sim->count.dma_faults += pages_of(iova, len);
+    else if (ret == -EIO)
+        domain->sim->count.peer_faults++;
+    return ret;
+}
+
+/* One translation's share of an access, or one page that the IOMMU stops; *len: its length. */
+static int copy_piece(struct sim_domain *domain, uint64_t iova, void *buf, size_t *len, bool write)
 {
     const struct sim_translation *t = sim_domain_find(domain, iova, iova);
 
     if (t && t->prot & (write ? SIM_DOMAIN_WRITE : SIM_DOMAIN_READ)) {
-        len = MIN(len - 1, t->last - iova) + 1;
-        sim_pin_copy(t->pin, t->offset + (iova - t->first), buf, len, write);
-        return len;
+        *len = MIN(*len - 1, t->last - iova) + 1;
+        if (t->peer)
+            return copy_to_peer(domain, t, iova, buf, *len, write);
+        sim_pin_copy(t->pin, t->offset + (iova - t->first), buf, *len, write);
+        return 0;
     }
-    len = MIN(len, SIM_PAGE - iova % SIM_PAGE);
+    *len = MIN(*len, SIM_PAGE - iova % SIM_PAGE);
     if (!write)
-        memset(buf, 0, len);
+        memset(buf, 0, *len);
     domain->sim->count.dma_faults++;
-    *ret = -EFAULT;
-    return len;
+    return -EFAULT;
 }
 
-int sim_domain_copy(struct sim_domain *domain, uint64_t iova, void *buf, size_t len, bool write)
+int sim_domain_copy(struct sim_domain *domain, uint64_t iova, void *buf, size_t len, bool write,
+                    size_t *done, int *error)
 {
     int ret = 0;
 
     pthread_rwlock_rdlock(&domain->lock);
-    for (size_t done = 0; done < len;)
-        done += copy_piece(domain, iova + done, (char *)buf + done, len - done, write, &ret);
+    while (ret != -EAGAIN && *done < len) {
+        size_t piece = len - *done;
+
+        ret = copy_piece(domain, iova + *done, (char *)buf + *done, &piece, write);
+        if (ret != -EAGAIN)
+            *done += piece;
+        if (ret == -EFAULT || (ret == -EIO && !*error))
+            *error = ret;
+    }
     pthread_rwlock_unlock(&domain->lock);
-    return ret;
+    return ret == -EAGAIN ? ret : 0;
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 struct sim;
+struct sim_peer;
 struct sim_pin;
 
 enum {
@@ -27,11 +28,13 @@ enum {
 };
 extern const struct vfio_iova_range sim_domain_apertures[SIM_DOMAIN_APERTURES];
 
-/* The memory is the pin's, from offset on. Embedded in what its owner knows of it. */
+/* What is there is the pin's or else the peer's, from offset on. Embedded in what its owner knows
+ * of it. */
 struct sim_translation {
     uint64_t first, last;
     uint32_t prot;
     const struct sim_pin *pin;
+    const struct sim_peer *peer;
     uint64_t offset;
 };
 
@@ -53,7 +56,11 @@ int sim_domain_insert(struct sim_domain *domain, struct sim_translation *t);
 void sim_domain_remove(struct sim_domain *domain, struct sim_translation *t);
 
 /*
- * A device's access. -EFAULT if there is no translation for some page of it, or not with that
- * right; such pages read as zeros, writes to them are lost, each counts as one fault.
+ * A device's access, from *done bytes of it on, to which what was done is added. -EFAULT if there
+ * is no translation for some page of it, or not with that right; such pages read as zeros, writes
+ * to them are lost, each counts as one fault. -EIO: a piece of it went to a BAR that nobody
+ * decoded, with the same effect. These are in *error, and all was done; -EAGAIN: the device that
+ * the next piece goes to is busy.
  */
-int sim_domain_copy(struct sim_domain *domain, uint64_t iova, void *buf, size_t len, bool write);
+int sim_domain_copy(struct sim_domain *domain, uint64_t iova, void *buf, size_t len, bool write,
+                    size_t *done, int *error);

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <linux/vfio.h>
 
+#include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/uapi_compat.h"
 
 enum {
     SET_GET = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_GET,
@@ -13,7 +15,8 @@ static const struct {
     uint32_t number;
     sim_feature_handler *handle;
 } features[] = {
-    {0}, /* the end */
+    {UAPI_VFIO_DEVICE_FEATURE_DMA_BUF, sim_dmabuf_export},
+    {0                               }, /* the end */
 };
 
 int sim_feature_check(uint32_t flags, size_t argsz, uint32_t ops, size_t minsz)

@@ -23,6 +23,7 @@ enum sim_file_kind {
     SIM_FILE_GROUP,
     SIM_FILE_DEVICE,
     SIM_FILE_IOMMUFD,
+    SIM_FILE_DMABUF,
     SIM_FILE_SYSFS,
     SIM_FILE_KINDS
 };
@@ -36,7 +37,9 @@ struct sim_file_ops {
     ssize_t (*pread)(struct sim_file *file, void *buf, size_t len, off_t offset);
     ssize_t (*pwrite)(struct sim_file *file, const void *buf, size_t len, off_t offset);
 
-    /* The last reference has gone. Called without locks. */
+    int (*mmap)(struct sim_file *file, void **addr, size_t len, int prot, int flags, off_t offset);
+
+    /* The last reference has gone. Called without locks; of a dma-buf, with a context's. */
     void (*release)(struct sim_file *file);
 };
 

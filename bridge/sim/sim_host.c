@@ -12,6 +12,7 @@
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_iommufd.h"
 #include "bridge/sim/sim_sysfs.h"
+#include "bridge/sim/sim_vma.h"
 
 /* The errno that the call shall fail with. request: of an ioctl. */
 static int hit_fault(struct sim *sim, enum sim_call call, unsigned long request)
@@ -123,7 +124,6 @@ static ssize_t sim_host_pwrite(struct host *host, int fd, const void *buf, size_
     return ret;
 }
 
-/* Registers are simulated access by access, and so can't be mapped. */
 static int sim_host_mmap(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
                          off_t offset)
 {
@@ -136,14 +136,16 @@ static int sim_host_mmap(struct host *host, void **addr, size_t len, int prot, i
     file = sim_file_get(sim, fd);
     if (!file)
         return host_mmap(host_linux(), addr, len, prot, flags, fd, offset);
+    err = file->ops->mmap ? file->ops->mmap(file, addr, len, prot, flags, offset) : -ENODEV;
     sim_file_put(file);
-    return -ENODEV;
+    return err;
 }
 
 static int sim_host_munmap(struct host *host, void *addr, size_t len)
 {
-    (void)host;
-    return host_munmap(host_linux(), addr, len);
+    int ret = sim_vma_unmap(sim_of_host(host), addr, len);
+
+    return ret == -ENOENT ? host_munmap(host_linux(), addr, len) : ret;
 }
 
 static ssize_t sim_host_readlink(struct host *host, const char *path, char *buf, size_t size)

@@ -14,9 +14,12 @@ void sim_get_stats(struct sim *sim, struct sim_stats *stats)
         .groups = sim_file_count(sim, SIM_FILE_GROUP),
         .devices = sim_file_count(sim, SIM_FILE_DEVICE),
         .contexts = sim_file_count(sim, SIM_FILE_IOMMUFD),
+        .dmabufs = sim_file_count(sim, SIM_FILE_DMABUF),
+        .bar_mappings = sim_vma_count(sim),
         .mappings = sim->count.mappings,
         .pinned_bytes = sim->count.pinned_bytes,
         .dma_faults = sim->count.dma_faults,
+        .peer_faults = sim->count.peer_faults,
         .dma_reads = sim->count.dma_reads,
         .dma_writes = sim->count.dma_writes,
         .resets = sim->count.resets,
@@ -45,7 +48,7 @@ int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_sta
     intx = dev->irq.active == VFIO_PCI_INTX_IRQ_INDEX;
     *state = (struct sim_device_state){
         .bus_master = sim_pci_bus_master(dev),
-        .memory_enabled = sim_pci_read(dev, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY,
+        .memory_enabled = sim_pci_memory_enabled(dev),
         .dma_running = dev->model->dma_running(dev->state),
         .intx_eventfd = intx && dev->irq.triggers[0] >= 0,
         .msi_eventfds = count_msi_eventfds(&dev->irq, intx),

@@ -5,6 +5,7 @@
  *
  *     context->lock      one call at a time on an iommufd context, pinning included: its objects
  *                        and which device is attached to which.
+ *     iommu->lock        one MAP_DMA or UNMAP_DMA at a time, pinning included.
  *     sim->lock          the machine's structure: which devices and groups there are, which group
  *                        is in which container, who has what open. Held by control calls, never
  *                        while memory is pinned.
@@ -12,10 +13,12 @@
  *                        read or write of a device takes.
  *     device->dma.lock   held while the device transfers: whoever has taken it to clear bus
  *                        mastering knows that no transfer is under way.
- *     iommu->lock        one MAP_DMA or UNMAP_DMA at a time, pinning included.
  *     domain->lock       the translations themselves.
  *
- * The file table's lock and the fault plan's are leaves.
+ * The file table's lock, that of the BARs' mappings and the fault plan's are leaves.
+ *
+ * A transfer that goes to another device's BAR takes that device's lock last, against this order:
+ * so it only tries, and gives the others up when it fails (sim_peer.h).
  */
 #pragma once
 
@@ -30,6 +33,7 @@
 #include "bridge/host.h"
 #include "bridge/sim/sim.h"
 #include "bridge/sim/sim_file.h"
+#include "bridge/sim/sim_vma.h"
 
 enum {
     SIM_PAGE = 4096,
@@ -59,7 +63,7 @@ struct sim_irqfd {
 struct sim_counters {
     _Atomic unsigned mappings, resets, ioctls;
     _Atomic unsigned pins; /* that have a mapping of their own */
-    _Atomic uint64_t pinned_bytes, dma_faults, dma_reads, dma_writes;
+    _Atomic uint64_t pinned_bytes, dma_faults, peer_faults, dma_reads, dma_writes;
 };
 
 struct sim_open_error;
@@ -67,6 +71,7 @@ struct sim_open_error;
 struct sim {
     struct host host; /* first: the host is the machine */
     struct sim_file_table files;
+    struct sim_vmas vmas;
     struct sim_fault fault;
     struct sim_irqfd irqfd;
     struct sim_counters count;
@@ -83,6 +88,7 @@ struct sim {
     _Atomic unsigned entry_limit, vector_limit;
     _Atomic bool coherent;
     _Atomic enum sim_iommufd iommufd;
+    _Atomic int dma_buf_error;
 };
 
 /* The ops of a machine's host. */

@@ -172,6 +172,7 @@ static int add_area(struct sim_areas *list, struct sim_pages *pages, uint64_t at
         .first = at,
         .last = at + (length - 1),
         .pin = &pages->pin,
+        .peer = pages->dmabuf ? &pages->peer : NULL,
         .offset = offset,
     };
     LIST_INSERT_HEAD(list, area, link);

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_peer.h"
 #include "bridge/sim/sim_pin.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -14,7 +16,8 @@
 struct mapping {
     struct sim_translation t; /* first: the domain's entry is the mapping */
     bool vaddr_invalid;
-    struct sim_pin pin;
+    struct sim_pin pin; /* empty if there is a peer */
+    struct sim_peer peer;
 };
 
 static struct mapping *find(const struct sim_iommu *iommu, uint64_t first, uint64_t last)
@@ -89,6 +92,34 @@ static void remove_entry(struct sim_iommu *iommu, struct mapping *e)
     free(e);
 }
 
+/* The fault that would put a page of the BAR into the process's tables is refused while the device
+ * does not decode it. */
+static int check_decoded(const struct sim_peer *peer)
+{
+    int ret = -EFAULT;
+
+    if (!peer->dev)
+        return ret;
+    pthread_mutex_lock(&peer->dev->lock);
+    if (sim_config_memory_enabled(peer->dev))
+        ret = 0;
+    pthread_mutex_unlock(&peer->dev->lock);
+    return ret;
+}
+
+/* Pins memory; a BAR is there anyway, and accounted to nobody. */
+static int take(struct sim_iommu *iommu, struct mapping *e, uint64_t vaddr, uint64_t size)
+{
+    bool write = e->t.prot & SIM_DOMAIN_WRITE;
+
+    if (sim_vma_find(iommu->sim, vaddr, size, write, &e->peer)) {
+        e->t.peer = &e->peer;
+        return check_decoded(&e->peer);
+    }
+    e->t.pin = &e->pin;
+    return sim_pin(iommu->sim, &e->pin, vaddr, size, write);
+}
+
 int sim_iommu_map(struct sim_iommu *iommu, uint64_t iova, uint64_t size, uint64_t vaddr,
                   uint32_t prot)
 {
@@ -106,8 +137,8 @@ int sim_iommu_map(struct sim_iommu *iommu, uint64_t iova, uint64_t size, uint64_
     e = calloc(1, sizeof(*e));
     if (!e)
         return -ENOMEM;
-    e->t = (struct sim_translation){.first = iova, .last = last, .prot = prot, .pin = &e->pin};
-    ret = sim_pin(iommu->sim, &e->pin, vaddr, size, prot & SIM_DOMAIN_WRITE);
+    e->t = (struct sim_translation){.first = iova, .last = last, .prot = prot};
+    ret = take(iommu, e, vaddr, size);
     if (ret)
         return ret;
     ret = insert(iommu, e);

@@ -63,8 +63,9 @@ void sim_irq_notify(struct sim_device *dev, unsigned vector);
 /*
  * A transfer, made without the device's lock so that resetting the device can wait for it. epoch:
  * of the moment when the transfer was asked for. Returns 0; -EFAULT if the IOMMU stopped any of
- * it; -EPERM if bus mastering is off; -ECANCELED if the device has been reset since. What could
- * not be read is zeros, what could not be written is lost.
+ * it; -EIO if any of the rest went to a BAR that nobody decoded; -EPERM if bus mastering is off;
+ * -ECANCELED if the device has been reset since. What could not be read is zeros, what could not be
+ * written is lost.
  */
 uint64_t sim_dma_epoch(struct sim_device *dev);
 int sim_dma_transfer(struct sim_device *dev, uint64_t epoch, uint64_t iova, void *buf, size_t len,

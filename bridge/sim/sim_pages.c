@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_internal.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -65,6 +66,8 @@ void sim_pages_put(struct sim_pages *pages)
         return;
     if (pages->map)
         munmap(pages->map, pages->map_size);
+    if (pages->dmabuf)
+        sim_file_put(pages->dmabuf);
     free(pages);
 }
 
@@ -123,6 +126,28 @@ static int map_file(struct sim_pages *pages, int fd, uint64_t at)
     return 0;
 }
 
+/* *dmabuf, if it is one, is to be put. */
+static bool is_dmabuf(struct sim *sim, int fd, struct sim_file **dmabuf)
+{
+    struct sim_file *file = sim_file_get(sim, fd);
+
+    if (file && sim_dmabuf_of_file(file)) {
+        *dmabuf = file;
+        return true;
+    }
+    if (file)
+        sim_file_put(file);
+    return false;
+}
+
+static int attach(struct sim_pages *pages, uint64_t start, uint64_t length)
+{
+    int ret = sim_dmabuf_attach(sim_dmabuf_of_file(pages->dmabuf), start, length, &pages->peer);
+
+    pages->peer.start -= pages->first;
+    return ret;
+}
+
 int sim_pages_of_file(struct sim *sim, int fd, uint64_t start, uint64_t length, bool writable,
                       struct sim_pages **out)
 {
@@ -134,20 +159,35 @@ int sim_pages_of_file(struct sim *sim, int fd, uint64_t start, uint64_t length, 
     ret = create(sim, start, length, writable, out);
     if (ret)
         return ret;
-    ret = map_file(*out, fd, start - (*out)->first);
+    if (is_dmabuf(sim, fd, &(*out)->dmabuf))
+        ret = attach(*out, start, length);
+    else
+        ret = map_file(*out, fd, start - (*out)->first);
     if (ret)
         sim_pages_put(*out);
     return ret;
+}
+
+/* The page tables of the process have no memory for a BAR that could be pinned. */
+static int pin_memory(struct sim_pages *pages)
+{
+    struct sim_peer peer;
+
+    if (sim_vma_find(pages->sim, pages->vaddr, pages->size, pages->writable, &peer))
+        return -EFAULT;
+    return sim_pin(pages->sim, &pages->pin, pages->vaddr, pages->size, pages->writable);
 }
 
 static int pin(struct sim_pages *pages)
 {
     int ret;
 
+    if (pages->dmabuf)
+        return 0;
     if (pages->bad_file)
         return -EINVAL;
     if (!pages->map)
-        return sim_pin(pages->sim, &pages->pin, pages->vaddr, pages->size, pages->writable);
+        return pin_memory(pages);
     ret = sim_pin_in_place(pages->sim, &pages->pin, pages->vaddr, pages->size, false);
     return ret == -EFAULT ? -EINVAL : ret;
 }

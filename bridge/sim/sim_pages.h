@@ -1,5 +1,6 @@
 /*
- * Memory that an IOAS maps: of this process by address, or of a file. Shared by the areas that
+ * Memory that an IOAS maps: of this process by address, of a file, or a part of a BAR by a dma-buf,
+ * which is not pinned. Shared by the areas that
  * IOAS_COPY makes of it, and pinned once, as a whole, while any of them is in a domain. The kernel
  * would then pin those of its pages alone that the areas cover.
  *
@@ -11,9 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/sim/sim_peer.h"
 #include "bridge/sim/sim_pin.h"
 
 struct sim;
+struct sim_file;
 
 struct sim_pages {
     struct sim *sim;
@@ -28,9 +31,13 @@ struct sim_pages {
     size_t map_size;
 
     struct sim_pin pin;
+
+    struct sim_file *dmabuf; /* NULL: it is none */
+    struct sim_peer peer;
 };
 
-/* One reference. -EOVERFLOW, -EINVAL: the range; -ENOMEM; -EBADF: no descriptor. */
+/* One reference. -EOVERFLOW, -EINVAL: the range; -ENOMEM; -EBADF: no descriptor; of a dma-buf as
+ * sim_dmabuf_attach(). */
 int sim_pages_of_memory(struct sim *sim, uint64_t vaddr, uint64_t length, bool writable,
                         struct sim_pages **out);
 int sim_pages_of_file(struct sim *sim, int fd, uint64_t start, uint64_t length, bool writable,

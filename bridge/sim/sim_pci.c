@@ -138,6 +138,11 @@ bool sim_pci_bus_master(const struct sim_device *dev)
     return read16(dev, PCI_COMMAND) & PCI_COMMAND_MASTER;
 }
 
+bool sim_pci_memory_enabled(const struct sim_device *dev)
+{
+    return read16(dev, PCI_COMMAND) & PCI_COMMAND_MEMORY;
+}
+
 bool sim_pci_io_enabled(const struct sim_device *dev)
 {
     return read16(dev, PCI_COMMAND) & PCI_COMMAND_IO;

@@ -37,6 +37,7 @@ uint16_t sim_pci_quiesce(struct sim_device *dev);
 void sim_pci_set_command(struct sim_device *dev, uint16_t command);
 
 bool sim_pci_bus_master(const struct sim_device *dev);
+bool sim_pci_memory_enabled(const struct sim_device *dev);
 bool sim_pci_io_enabled(const struct sim_device *dev);
 bool sim_pci_has_intx(const struct sim_device *dev);
 bool sim_pci_is_express(const struct sim_device *dev);

@@ -120,6 +120,11 @@ void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd)
     sim->iommufd = iommufd;
 }
 
+void sim_set_dma_buf_error(struct sim *sim, int err)
+{
+    sim->dma_buf_error = err;
+}
+
 void sim_fail_nth(struct sim *sim, enum sim_call call, unsigned long request, unsigned n, int err)
 {
     struct sim_fault *fault = &sim->fault;

@@ -24,6 +24,7 @@ SAME_NUMBER(UAPI_IOMMU_HWPT_ALLOC, IOMMU_HWPT_ALLOC);
 SAME_NUMBER(UAPI_IOMMU_IOAS_MAP_FILE, IOMMU_IOAS_MAP_FILE);
 SAME_NUMBER(UAPI_VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_BIND_IOMMUFD);
 SAME_NUMBER(UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, VFIO_DEVICE_ATTACH_IOMMUFD_PT);
+SAME_NUMBER(UAPI_VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_DMA_BUF);
 SAME_NUMBER(UAPI_IOAS_MAP_FIXED_IOVA, IOMMU_IOAS_MAP_FIXED_IOVA);
 SAME_NUMBER(UAPI_IOAS_MAP_WRITEABLE, IOMMU_IOAS_MAP_WRITEABLE);
 SAME_NUMBER(UAPI_IOAS_MAP_READABLE, IOMMU_IOAS_MAP_READABLE);
@@ -98,3 +99,16 @@ SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, out_devid);
 SAME_FIELD(uapi_vfio_attach_pt, vfio_device_attach_iommufd_pt, argsz);
 SAME_FIELD(uapi_vfio_attach_pt, vfio_device_attach_iommufd_pt, flags);
 SAME_FIELD(uapi_vfio_attach_pt, vfio_device_attach_iommufd_pt, pt_id);
+
+SAME_SIZE(uapi_dma_range, vfio_region_dma_range);
+SAME_FIELD(uapi_dma_range, vfio_region_dma_range, offset);
+SAME_FIELD(uapi_dma_range, vfio_region_dma_range, length);
+
+SAME_SIZE(uapi_feature_dma_buf, vfio_device_feature_dma_buf);
+SAME_FIELD(uapi_feature_dma_buf, vfio_device_feature_dma_buf, region_index);
+SAME_FIELD(uapi_feature_dma_buf, vfio_device_feature_dma_buf, open_flags);
+SAME_FIELD(uapi_feature_dma_buf, vfio_device_feature_dma_buf, flags);
+SAME_FIELD(uapi_feature_dma_buf, vfio_device_feature_dma_buf, nr_ranges);
+static_assert(offsetof(struct uapi_feature_dma_buf, dma_ranges) ==
+                  offsetof(struct vfio_device_feature_dma_buf, dma_ranges),
+              "vfio_device_feature_dma_buf.dma_ranges");

@@ -60,7 +60,7 @@ static void calls_that_a_kind_of_file_lacks(void **state)
     assert_int_equal(host_pread(fx->host, fx->container, &byte, 1, 0), -EINVAL);
     assert_int_equal(host_pwrite(fx->host, fx->group, &byte, 1, 0), -EINVAL);
     assert_int_equal(host_pread(fx->host, fx->device, &byte, 1, -1), -EINVAL);
-    assert_int_equal(host_mmap(fx->host, &addr, FX_PAGE, PROT_READ, MAP_SHARED, fx->device, 0),
+    assert_int_equal(host_mmap(fx->host, &addr, FX_PAGE, PROT_READ, MAP_SHARED, fx->group, 0),
                      -ENODEV);
 }
 
