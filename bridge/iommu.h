@@ -56,6 +56,15 @@ enum iommu_kind {
     IOMMU_IOMMUFD, /* iommufd and VFIO's device files */
 };
 
+/*
+ * A BAR of another device, as the device's owner has opened it for peers (bar.h). A backend takes
+ * what it can of the two.
+ */
+struct iommu_peer {
+    void *address; /* where it is mapped in this process; NULL: nowhere */
+    int dmabuf;    /* of the host; -1: none */
+};
+
 struct iommu;
 
 struct iommu_ops {
@@ -73,6 +82,20 @@ struct iommu_ops {
      */
     int (*map)(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot, int fd,
                uint64_t offset, void **cookie);
+
+    /*
+     * Maps size bytes of another device's BAR from offset on at iova; it costs none of the memory
+     * that may be pinned. The peer stays the caller's, and may go before the mapping. *cookie is
+     * handed to unmap.
+     *
+     * While the BAR is not decoded it can't be mapped (type1: -EFAULT, iommufd: -ENODEV). What is
+     * mapped stays so with type1, and DMA goes nowhere meanwhile; iommufd's kernel stops it for
+     * good, and unmap and a further map are needed when the BAR is decoded again.
+     *
+     * -EOPNOTSUPP: the backend or its kernel can't do it with what the peer has (not logged).
+     */
+    int (*map_peer)(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot,
+                    const struct iommu_peer *peer, uint64_t offset, void **cookie);
 
     /*
      * Unmaps exactly what one map call mapped. After an error other than of the arguments the

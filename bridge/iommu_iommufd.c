@@ -212,6 +212,22 @@ static int iommufd_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32
     return 0;
 }
 
+static int iommufd_map_peer(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot,
+                            const struct iommu_peer *peer, uint64_t offset, void **cookie)
+{
+    int ret;
+
+    if (peer->dmabuf < 0)
+        return -EOPNOTSUPP;
+    *cookie = NULL;
+    ret = map_file(to_iommufd(iommu), iova, size, prot, peer->dmabuf, offset);
+    if (ret == -ENOTTY || ret == -EOPNOTSUPP)
+        return -EOPNOTSUPP;
+    if (ret)
+        iommu_explain_map_error(iova, size, ret);
+    return ret;
+}
+
 static void iommufd_abandon(struct iommu *iommu, uint64_t size, void *cookie)
 {
     struct iommufd_mapping *mapping = cookie;
@@ -248,6 +264,7 @@ static const struct iommu_ops iommufd_ops = {
     .name = "iommufd",
     .open_device = iommufd_open_device,
     .map = iommufd_map,
+    .map_peer = iommufd_map_peer,
     .unmap = iommufd_unmap,
     .abandon = iommufd_abandon,
     .destroy = iommufd_destroy,

@@ -340,6 +340,26 @@ static int type1_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t
     return 0;
 }
 
+static int type1_map_peer(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot,
+                          const struct iommu_peer *peer, uint64_t offset, void **cookie)
+{
+    int ret;
+
+    if (!peer->address)
+        return -EOPNOTSUPP;
+    *cookie = NULL; /* nothing of ours is mapped into the process */
+    ret = map_address(to_type1(iommu), iova, size, prot, (uintptr_t)peer->address + offset);
+    if (ret)
+        iommu_explain_map_error(iova, size, ret);
+    return ret;
+}
+
+static void type1_abandon(struct iommu *iommu, uint64_t size, void *cookie)
+{
+    if (cookie)
+        host_munmap(iommu->host, cookie, size);
+}
+
 static int type1_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie)
 {
     int ret = unmap_range(to_type1(iommu), iova, size);
@@ -349,13 +369,8 @@ static int type1_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *
                          strerror(-ret));
         return ret;
     }
-    host_munmap(iommu->host, cookie, size);
+    type1_abandon(iommu, size, cookie);
     return 0;
-}
-
-static void type1_abandon(struct iommu *iommu, uint64_t size, void *cookie)
-{
-    host_munmap(iommu->host, cookie, size);
 }
 
 static void type1_destroy(struct iommu *iommu)
@@ -376,6 +391,7 @@ static const struct iommu_ops type1_ops = {
     .name = "type1",
     .open_device = type1_open_device,
     .map = type1_map,
+    .map_peer = type1_map_peer,
     .unmap = type1_unmap,
     .abandon = type1_abandon,
     .destroy = type1_destroy,
