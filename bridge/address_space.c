@@ -1,5 +1,6 @@
 #include "bridge/address_space.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,10 +16,13 @@
 struct entry {
     struct map_entry at;
     struct domain_mapping *mapping; /* NULL: unbacked */
+    struct peer_wish wish;          /* of an unbacked one, if there are peers */
 };
 
 struct address_space {
     struct domain *domain;
+    struct peers *peers;    /* NULL: none */
+    _Atomic size_t granted; /* wishes; the peers change it */
     struct map_table table;
     struct address_space_stats stats;
 };
@@ -60,6 +64,14 @@ static struct entry *next_entry(const struct address_space *as, uint64_t iova)
     return (struct entry *)map_table_next(&as->table, iova);
 }
 
+static void abandon_entry(struct address_space *as, struct entry *e)
+{
+    if (e->mapping)
+        domain_abandon(as->domain, e->mapping);
+    else
+        peers_abandon_wish(as->peers, &e->wish);
+}
+
 void address_space_destroy(struct address_space *as)
 {
     if (!as)
@@ -67,11 +79,22 @@ void address_space_destroy(struct address_space *as)
     address_space_unmap_all(as);
     /* What the kernel would not unmap goes with the domain. */
     for (struct entry *e; (e = next_entry(as, 0));) {
-        domain_abandon(as->domain, e->mapping);
+        abandon_entry(as, e);
         drop_entry(as, e);
     }
     domain_unref(as->domain);
     free(as);
+}
+
+void address_space_set_peers(struct address_space *as, struct peers *peers)
+{
+    assert(!as->table.count);
+    as->peers = peers;
+}
+
+enum iommu_kind address_space_kind(const struct address_space *as)
+{
+    return domain_kind(as->domain);
 }
 
 int address_space_open_device(struct address_space *as, const struct sysfs_device *dev, int *fd)
@@ -92,6 +115,7 @@ void address_space_get_info(const struct address_space *as, struct iommu_info *i
 void address_space_get_stats(const struct address_space *as, struct address_space_stats *stats)
 {
     *stats = as->stats;
+    stats->peers = as->granted;
 }
 
 static bool within_ranges(const struct iommu_info *info, uint64_t iova, uint64_t size)
@@ -167,6 +191,17 @@ int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, ui
         map_table_remove(&as->table, &e->at);
         return ret;
     }
+    if (!e->mapping && as->peers) {
+        e->wish = (struct peer_wish){
+            .domain = as->domain,
+            .owner = as,
+            .granted = &as->granted,
+            .iova = iova,
+            .size = size,
+            .prot = prot,
+        };
+        peers_add_wish(as->peers, &e->wish);
+    }
     count_entry(as, steal_ptr(e));
     return 0;
 }
@@ -194,6 +229,8 @@ static int unmap_entry(struct address_space *as, struct entry *e)
 
     if (e->mapping)
         ret = domain_unmap(as->domain, e->mapping);
+    else if (as->peers)
+        ret = peers_remove_wish(as->peers, &e->wish);
     if (!ret)
         drop_entry(as, e);
     return ret;

@@ -5,7 +5,8 @@
  *
  * The rules are the protocol's, not one backend's: a mapping never overlaps another (EEXIST); an
  * unmap names exactly one mapping. A mapping without a descriptor is entered and answered, but
- * *unbacked*: the IOMMU has no translation for it, and a device that goes there is stopped.
+ * *unbacked*: the IOMMU has no translation for it, and a device that goes there is stopped. Unless
+ * it lies in a BAR of another device of the client: see peers.h.
  *
  * Not thread-safe: an address space belongs to its export's worker.
  */
@@ -17,13 +18,15 @@
 
 #include "bridge/domain.h"
 #include "bridge/iommu.h"
+#include "bridge/peers.h"
 #include "bridge/sysfs.h"
 
 struct address_space;
 
 struct address_space_stats {
     size_t maps;     /* entries, the unbacked ones included */
-    size_t unbacked; /* entries that the IOMMU does not have */
+    size_t unbacked; /* entries without a descriptor */
+    size_t peers;    /* those of them that reach another device's BAR */
     uint64_t backed_bytes;
 };
 
@@ -37,6 +40,13 @@ void address_space_destroy(struct address_space *as);
 /* Opens a device inside the address space; see struct iommu_ops. */
 int address_space_open_device(struct address_space *as, const struct sysfs_device *dev, int *fd);
 
+/*
+ * The devices that are reached by mappings without a descriptor from now on; NULL: none. An address
+ * space without mappings, which keeps no reference.
+ */
+void address_space_set_peers(struct address_space *as, struct peers *peers);
+
+enum iommu_kind address_space_kind(const struct address_space *as);
 /* "type1", "iommufd" */
 const char *address_space_backend(const struct address_space *as);
 

@@ -7,6 +7,7 @@
 
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
+#include "bridge/peers.h"
 #include "bridge/uapi.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
@@ -51,8 +52,21 @@ static int read_info(struct device *dev)
     return 0;
 }
 
+int device_join_peers(struct device *dev, struct peers *peers)
+{
+    return peers_join(peers, dev, dev->as, &dev->peer);
+}
+
+void device_leave_peers(struct device *dev)
+{
+    if (dev->peer)
+        peers_leave(dev->peer);
+    dev->peer = NULL;
+}
+
 static void close_kernel_device(struct device *dev)
 {
+    device_leave_peers(dev);
     irq_free_infos(dev);
     region_free_infos(dev);
     host_close(dev->host, &dev->fd);

@@ -37,5 +37,13 @@ int device_reopen(struct device *dev);
 /* NULL is allowed. */
 void device_close(struct device *dev);
 
+/*
+ * Lets the client's other devices reach this one's BARs, as they will be programmed from now on. It
+ * keeps a reference to the peers. 0 or -ENOMEM.
+ */
+int device_join_peers(struct device *dev, struct peers *peers);
+/* Ends that; does nothing with a device that did not join. */
+void device_leave_peers(struct device *dev);
+
 const struct device_info *device_get_info(const struct device *dev);
 const char *device_bdf(const struct device *dev);

@@ -14,7 +14,8 @@
 struct domain_mapping {
     struct map_entry at;
     uint32_t prot;
-    struct memory_file file; /* its descriptor is not kept */
+    struct memory_file file;       /* its descriptor is not kept */
+    const struct iommu_peer *peer; /* instead of a file: only its address is kept */
     unsigned users;
     void *cookie; /* the backend's */
 };
@@ -70,6 +71,11 @@ struct iommu_context *domain_context(const struct domain *domain)
     return domain->context;
 }
 
+enum iommu_kind domain_kind(const struct domain *domain)
+{
+    return iommu_context_kind(domain->context);
+}
+
 const char *domain_backend(const struct domain *domain)
 {
     return domain->iommu->ops->name;
@@ -96,7 +102,7 @@ static bool is_same(const struct domain_mapping *a, const struct domain_mapping 
 {
     return a->at.iova == b->at.iova && a->at.size == b->at.size && a->prot == b->prot &&
            a->file.dev == b->file.dev && a->file.ino == b->file.ino &&
-           a->file.offset == b->file.offset;
+           a->file.offset == b->file.offset && a->peer == b->peer;
 }
 
 static int join_mapping(struct domain *domain, const struct domain_mapping *wanted,
@@ -119,13 +125,18 @@ static int join_mapping(struct domain *domain, const struct domain_mapping *want
 static int map_locked(struct domain *domain, struct domain_mapping **wanted,
                       struct domain_mapping **out)
 {
+    struct iommu *iommu = domain->iommu;
     struct domain_mapping *m = *wanted;
     int ret = map_table_insert(&domain->table, &m->at);
 
     if (ret)
         return join_mapping(domain, m, out);
-    ret = domain->iommu->ops->map(domain->iommu, m->at.iova, m->at.size, m->prot, m->file.fd,
-                                  m->file.offset, &m->cookie);
+    if (m->peer)
+        ret = iommu->ops->map_peer(iommu, m->at.iova, m->at.size, m->prot, m->peer, m->file.offset,
+                                   &m->cookie);
+    else
+        ret = iommu->ops->map(iommu, m->at.iova, m->at.size, m->prot, m->file.fd, m->file.offset,
+                              &m->cookie);
     if (ret) {
         map_table_remove(&domain->table, &m->at);
         return ret;
@@ -135,23 +146,45 @@ static int map_locked(struct domain *domain, struct domain_mapping **wanted,
     return 0;
 }
 
-int domain_map(struct domain *domain, uint64_t iova, uint64_t size, uint32_t prot,
-               const struct memory_file *file, struct domain_mapping **out)
+static int map(struct domain *domain, const struct domain_mapping *wanted,
+               struct domain_mapping **out)
 {
-    cleanup_free_ struct domain_mapping *m = calloc(1, sizeof(*m));
+    cleanup_free_ struct domain_mapping *m = malloc(sizeof(*m));
     int ret;
 
     if (!m)
         return -ENOMEM;
-    m->at.iova = iova;
-    m->at.size = size;
-    m->prot = prot;
-    m->file = *file;
+    *m = *wanted;
     m->users = 1;
     pthread_mutex_lock(&domain->lock);
     ret = map_locked(domain, &m, out);
     pthread_mutex_unlock(&domain->lock);
     return ret;
+}
+
+int domain_map(struct domain *domain, uint64_t iova, uint64_t size, uint32_t prot,
+               const struct memory_file *file, struct domain_mapping **out)
+{
+    const struct domain_mapping wanted = {
+        .at = {.iova = iova, .size = size},
+        .prot = prot,
+        .file = *file,
+    };
+
+    return map(domain, &wanted, out);
+}
+
+int domain_map_peer(struct domain *domain, uint64_t iova, uint64_t size, uint32_t prot,
+                    const struct iommu_peer *peer, uint64_t offset, struct domain_mapping **out)
+{
+    const struct domain_mapping wanted = {
+        .at = {.iova = iova, .size = size    },
+        .prot = prot,
+        .file = {.fd = -1,     .offset = offset},
+        .peer = peer,
+    };
+
+    return map(domain, &wanted, out);
 }
 
 int domain_unmap(struct domain *domain, struct domain_mapping *mapping)

@@ -28,6 +28,7 @@ struct domain *domain_ref(struct domain *domain);
 void domain_unref(struct domain *domain);
 
 struct iommu_context *domain_context(const struct domain *domain);
+enum iommu_kind domain_kind(const struct domain *domain);
 /* "type1", "iommufd" */
 const char *domain_backend(const struct domain *domain);
 
@@ -43,6 +44,13 @@ void domain_get_info(struct domain *domain, struct iommu_info *info);
  */
 int domain_map(struct domain *domain, uint64_t iova, uint64_t size, uint32_t prot,
                const struct memory_file *file, struct domain_mapping **out);
+
+/*
+ * Maps size bytes of another device's BAR from offset on; see struct iommu_ops. The peer is known
+ * by its address, and the same one if it comes from several devices of the group. Errors as above.
+ */
+int domain_map_peer(struct domain *domain, uint64_t iova, uint64_t size, uint32_t prot,
+                    const struct iommu_peer *peer, uint64_t offset, struct domain_mapping **out);
 
 /* After an error the mapping is as it was. */
 int domain_unmap(struct domain *domain, struct domain_mapping *mapping);

@@ -15,6 +15,7 @@
 
 struct iommu_context {
     struct host *host;
+    enum iommu_kind kind;
     _Atomic unsigned refs;
     struct iommufd_context *iommufd; /* NULL: type1 */
 };
@@ -27,6 +28,7 @@ int iommu_context_create(struct host *host, enum iommu_kind kind, struct iommu_c
     if (!context)
         return -ENOMEM;
     context->host = host;
+    context->kind = kind;
     context->refs = 1;
     if (kind == IOMMU_IOMMUFD)
         ret = iommufd_context_create(host, &context->iommufd);
@@ -47,6 +49,11 @@ void iommu_context_unref(struct iommu_context *context)
         return;
     iommufd_context_destroy(context->iommufd);
     free(context);
+}
+
+enum iommu_kind iommu_context_kind(const struct iommu_context *context)
+{
+    return context->kind;
 }
 
 bool iommu_context_is_shared(const struct iommu_context *context)

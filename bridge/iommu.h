@@ -139,6 +139,8 @@ struct iommu_context *iommu_context_ref(struct iommu_context *context);
 /* NULL is allowed. */
 void iommu_context_unref(struct iommu_context *context);
 
+enum iommu_kind iommu_context_kind(const struct iommu_context *context);
+
 /* True if somebody else has a reference. */
 bool iommu_context_is_shared(const struct iommu_context *context);
 

@@ -212,19 +212,26 @@ static int iommufd_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32
     return 0;
 }
 
+/* Nothing is pinned, so it is done at once, and is no piece of memory to share. */
 static int iommufd_map_peer(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot,
                             const struct iommu_peer *peer, uint64_t offset, void **cookie)
 {
+    struct iommufd *f = to_iommufd(iommu);
+    struct iommufd_range range = range_of(f, iova, size, prot);
+    cleanup_free_ struct iommufd_mapping *mapping = calloc(1, sizeof(*mapping));
     int ret;
 
+    if (!mapping)
+        return -ENOMEM;
     if (peer->dmabuf < 0)
         return -EOPNOTSUPP;
-    *cookie = NULL;
-    ret = map_file(to_iommufd(iommu), iova, size, prot, peer->dmabuf, offset);
+    ret = iommufd_context_map_file(f->context, &range, peer->dmabuf, offset);
     if (ret == -ENOTTY || ret == -EOPNOTSUPP)
         return -EOPNOTSUPP;
     if (ret)
         iommu_explain_map_error(iova, size, ret);
+    else
+        *cookie = steal_ptr(mapping);
     return ret;
 }
 

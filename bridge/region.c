@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/bar.h"
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
+#include "bridge/peers.h"
 #include "bridge/uapi.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -206,13 +208,20 @@ static int write_bytes(struct device *dev, uint32_t index, uint64_t offset, cons
 
 static int write_config(struct device *dev, uint64_t offset, const void *buf, uint32_t count)
 {
+    bool moves = dev->peer && bar_may_move(offset, count);
     uint8_t bytes[PCI_CFG_SPACE_EXP_SIZE];
+    int ret;
 
     if (count > sizeof(bytes))
         return -EINVAL;
     memcpy(bytes, buf, count);
     config_space_filter(dev, offset, bytes, count);
-    return write_bytes(dev, VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes, count);
+    if (moves)
+        peers_withdraw(dev->peer);
+    ret = write_bytes(dev, VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes, count);
+    if (moves)
+        peers_publish(dev->peer);
+    return ret;
 }
 
 int region_write(struct device *dev, uint32_t index, uint64_t offset, const void *buf,

@@ -7,6 +7,7 @@
 
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
+#include "bridge/peers.h"
 #include "proto/base/log.h"
 
 enum {
@@ -45,7 +46,11 @@ int reset_device(struct device *dev)
     ret = config_space_stop_dma(dev);
     if (ret)
         return ret;
+    if (dev->peer)
+        peers_withdraw(dev->peer);
     ret = reset_with_retries(dev);
+    if (dev->peer)
+        peers_publish(dev->peer);
     if (ret)
         log_peer_warning("reset of %s: %s", dev->where.bdf, strerror(-ret));
     return ret;

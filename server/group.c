@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,7 @@ struct group {
 struct groups {
     pthread_mutex_t lock; /* for the list */
     TAILQ_HEAD(, group) list;
+    _Atomic unsigned n_devices;
     struct tenants *tenants;
 };
 
@@ -186,6 +188,8 @@ static void give_up_group(struct group *g)
 
 static void drop_hold(struct group_device *gd)
 {
+    if (gd->as)
+        address_space_set_peers(gd->as, NULL);
     gd->held = false;
     if (!--gd->group->holds)
         give_up_group(gd->group);
@@ -200,6 +204,21 @@ static bool belongs_to_another(const struct group *g, const struct peer *who)
     return true;
 }
 
+/* With a single device there is nothing to reach. */
+static int join_peers(struct group_device *gd)
+{
+    struct peers *peers = tenant_peers(gd->group->tenant);
+    int ret;
+
+    if (gd->group->groups->n_devices < 2)
+        return 0;
+    device_leave_peers(gd->device);
+    ret = device_join_peers(gd->device, peers);
+    if (!ret)
+        address_space_set_peers(gd->as, peers);
+    return ret;
+}
+
 static int hold(struct group_device *gd, const struct peer *who)
 {
     struct group *g = gd->group;
@@ -211,6 +230,8 @@ static int hold(struct group_device *gd, const struct peer *who)
         ret = take_group(g, who);
     if (!ret)
         ret = open_device(gd);
+    if (!ret)
+        ret = join_peers(gd);
     if (ret) {
         log_peer_warning("pid %d, uid %u is refused: the device can't be opened", who->pid,
                          who->uid);
@@ -243,6 +264,7 @@ int group_enter(struct group_device *gd, struct groups *groups, struct host *hos
     *gd = (struct group_device){.group = g, .where = *where};
     pthread_mutex_lock(&g->lock);
     TAILQ_INSERT_TAIL(&g->devices, gd, link);
+    groups->n_devices++;
     ret = open_device(gd);
     if (!ret)
         ret = address_space_probe(gd->as);
@@ -275,6 +297,7 @@ void group_leave(struct group_device *gd)
     if (gd->held)
         drop_hold(gd);
     TAILQ_REMOVE(&g->devices, gd, link);
+    g->groups->n_devices--;
     gd->group = NULL;
     empty = TAILQ_EMPTY(&g->devices);
     pthread_mutex_unlock(&g->lock);

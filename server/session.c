@@ -40,7 +40,8 @@ static bool failed(const char *step, int ret)
 }
 
 /*
- * The order is what makes it safe. No DMA may be under way when memory is unmapped, or the host's
+ * The order is what makes it safe. The client's other devices are kept from this one's BARs before
+ * anything happens to those. No DMA may be under way when memory is unmapped, or the host's
  * log fills with IOMMU faults; nothing may be unmapped late, or the next client's device could
  * write into this client's memory; the reset comes after the interrupts, whose eventfds it would
  * otherwise signal; decode goes off last of the device's switches, because the reset restores it.
@@ -49,6 +50,7 @@ enum session_end session_teardown(struct session *s)
 {
     bool broken, unreset;
 
+    device_leave_peers(s->device);
     broken = failed("stopping DMA", config_space_stop_dma(s->device));
     failed("disabling interrupts", irq_disable_all(s->device));
     unreset = !reset_is_supported(s->device) || reset_device(s->device);

@@ -13,6 +13,7 @@ struct tenant {
     struct host *host;
     enum iommu_kind kind;
     struct iommu_context *context;
+    struct peers *peers;
     unsigned sessions;
 };
 
@@ -60,8 +61,10 @@ static struct tenant *enter(struct tenants *tenants, const struct peer *who, str
 {
     struct tenant *t = calloc(1, sizeof(*t));
 
-    if (!t)
+    if (!t || peers_create(&t->peers)) {
+        free(t);
         return NULL;
+    }
     t->tenants = tenants;
     t->who = *who;
     t->host = host;
@@ -93,6 +96,7 @@ void tenant_leave(struct tenant *tenant)
     pthread_mutex_lock(&tenants->lock);
     if (!--tenant->sessions) {
         TAILQ_REMOVE(&tenants->list, tenant, link);
+        peers_unref(tenant->peers);
         iommu_context_unref(tenant->context);
         free(tenant);
     }
@@ -102,4 +106,9 @@ void tenant_leave(struct tenant *tenant)
 struct iommu_context *tenant_context(const struct tenant *tenant)
 {
     return tenant->context;
+}
+
+struct peers *tenant_peers(const struct tenant *tenant)
+{
+    return tenant->peers;
 }

@@ -1,6 +1,7 @@
 /*
  * A tenant: a client identity that has sessions on a host's devices, and what those devices share.
- * That is an iommufd, in which the client's memory is pinned once for all of them.
+ * That is an iommufd, in which the client's memory is pinned once for all of them, and that
+ * they may reach each other's BARs.
  *
  * Any thread.
  */
@@ -8,6 +9,7 @@
 
 #include "auth/peer.h"
 #include "bridge/iommu.h"
+#include "bridge/peers.h"
 
 struct tenant;
 struct tenants;
@@ -28,3 +30,6 @@ void tenant_leave(struct tenant *tenant);
 
 /* Where the domains of its devices belong; stays the tenant's. */
 struct iommu_context *tenant_context(const struct tenant *tenant);
+
+/* Its devices; stays the tenant's. */
+struct peers *tenant_peers(const struct tenant *tenant);

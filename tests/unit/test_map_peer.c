@@ -10,6 +10,7 @@
 #include "bridge/region.h"
 #include "bridge/reset.h"
 #include "bridge/uapi_compat.h"
+#include "tests/unit/own_address_space.h"
 #include "tests/unit/sim_fixture.h"
 
 #define IOVA UINT64_C(0x8000000)
@@ -26,6 +27,7 @@ static enum iommu_kind kind;
 static int fds;
 
 static char bdf[16]; /* of the device that does the DMA */
+static struct iommu_context *context;
 static struct iommu *iommu;
 static int device;
 
@@ -57,12 +59,11 @@ static void open_devices(void)
     assert_int_equal(sim_add_device(sim, "edu", bdf, sizeof(bdf)), 0);
     assert_int_equal(sim_add_device(sim, "ivshmem", other, sizeof(other)), 0);
     assert_int_equal(sysfs_find_device(host, bdf, &where), 0);
-    assert_int_equal(kind == IOMMU_TYPE1 ? iommu_type1_create(host, &iommu)
-                                         : iommu_iommufd_create(host, &iommu),
-                     0);
+    assert_int_equal(iommu_context_create(host, kind, &context), 0);
+    assert_int_equal(iommu_create(context, &iommu), 0);
     assert_int_equal(iommu->ops->open_device(iommu, &where, &device), 0);
     assert_int_equal(sysfs_find_device(host, other, &where), 0);
-    assert_int_equal(address_space_create(host, kind, &as), 0);
+    assert_int_equal(own_address_space(host, kind, &as), 0);
     assert_int_equal(device_open(&target, host, as, &where), 0);
 }
 
@@ -108,6 +109,7 @@ static int teardown(void **state)
     address_space_destroy(as);
     host_close(host, &device);
     iommu->ops->destroy(iommu);
+    iommu_context_unref(context);
     assert_int_equal(stats().mappings + stats().bar_mappings + stats().dmabufs, 0);
     sim_destroy(sim);
     assert_int_equal(fd_count_open(), fds);
