@@ -35,7 +35,7 @@ finish() {
 		for log in /tmp/*.log; do
 			[[ -e $log ]] || continue
 			echo "--- end of $log:"
-			tail -n 40 "$log"
+			tail -n 20 "$log"
 		done
 	fi
 }
