@@ -2,151 +2,39 @@
  * VFIO's container and groups with the type1v2 IOMMU (<linux/vfio.h>, "API for Type1 VFIO
  * IOMMU").
  *
- * The kernel's order: open the container, open the group, put the group into the container, set
- * the container's IOMMU model (possible only with a group inside), open the device by the group.
- * A container keeps its IOMMU and mappings as long as a group is inside.
- *
  * type1 pins memory by virtual address, so the client's file is mapped into this process for as
  * long as the DMA mapping exists. The kernel pins at MAP_DMA but looks the address up again when
  * a mediated device pins on demand; therefore the virtual mapping stays.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/vfio.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/container.h"
 #include "bridge/iommu.h"
 #include "bridge/uapi.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
-struct type1_group {
-    struct type1_group *next;
-    int number;
-    int fd;
-};
-
 struct type1 {
     struct iommu iommu;
-    int container;
-    bool iommu_set;
-    struct type1_group *groups;
+    struct container container;
+};
+
+static const struct container_model type1v2 = {
+    .id = VFIO_TYPE1v2_IOMMU,
+    .missing = "the kernel's VFIO has no type1v2 IOMMU: load it by 'modprobe vfio_iommu_type1'",
+    .refused = "the IOMMU has no interrupt remapping, so a device could forge interrupts; enable "
+               "it in the firmware (the kernel's override, "
+               "vfio_iommu_type1.allow_unsafe_interrupts=1, gives that protection up)",
 };
 
 static struct type1 *to_type1(struct iommu *iommu)
 {
     return (struct type1 *)iommu;
-}
-
-static int open_container(struct type1 *t)
-{
-    struct host *host = t->iommu.host;
-    int ret = host_open(host, "/dev/vfio/vfio", O_RDWR);
-
-    switch (ret) {
-    case -ENOENT:
-    case -ENODEV:
-        log_error("no VFIO on this machine (/dev/vfio/vfio is absent): load it by 'modprobe "
-                  "vfio-pci' on a kernel that has it");
-        return ret;
-    case -EACCES:
-    case -EPERM:
-        log_error("no permission to open /dev/vfio/vfio: run vfio-userd as root, or give its user "
-                  "read and write access to it and to the device's /dev/vfio/GROUP");
-        return ret;
-    default:
-        if (ret < 0) {
-            log_error("can't open /dev/vfio/vfio: %s", strerror(-ret));
-            return ret;
-        }
-    }
-    t->container = ret;
-
-    ret = host_ioctl(host, t->container, VFIO_GET_API_VERSION, NULL);
-    if (ret != VFIO_API_VERSION) {
-        log_error("the kernel's VFIO has API version %d, not %d", ret, VFIO_API_VERSION);
-        return -EPROTO;
-    }
-    ret = host_ioctl(host, t->container, VFIO_CHECK_EXTENSION, (void *)VFIO_TYPE1v2_IOMMU);
-    if (ret != 1) {
-        log_error("the kernel's VFIO has no type1v2 IOMMU: load it by 'modprobe "
-                  "vfio_iommu_type1'");
-        return -ENODEV;
-    }
-    return 0;
-}
-
-static int open_group_file(struct host *host, const struct sysfs_device *dev)
-{
-    char path[32];
-    int fd;
-
-    snprintf(path, sizeof(path), "/dev/vfio/%d", dev->group);
-    fd = host_open(host, path, O_RDWR);
-    switch (fd) {
-    case -EBUSY:
-        log_error("the IOMMU group of %s is busy: another process has %s open", dev->bdf, path);
-        break;
-    case -EACCES:
-    case -EPERM:
-        log_error("no permission to open %s for %s: run vfio-userd as root, or make its user the "
-                  "file's owner (chown USER %s)",
-                  path, dev->bdf, path);
-        break;
-    case -ENOENT:
-        log_error("there is no %s for %s: the kernel runs VFIO without groups, or /dev of this "
-                  "process lacks it",
-                  path, dev->bdf);
-        break;
-    default:
-        if (fd < 0)
-            log_error("can't open %s for %s: %s", path, dev->bdf, strerror(-fd));
-    }
-    return fd;
-}
-
-static int check_viable(struct host *host, int group, const struct sysfs_device *dev)
-{
-    struct vfio_group_status status = {.argsz = sizeof(status)};
-    struct sysfs_device blocker;
-    int ret = host_ioctl(host, group, VFIO_GROUP_GET_STATUS, &status);
-
-    if (ret < 0) {
-        log_error("GROUP_GET_STATUS of group %d: %s", dev->group, strerror(-ret));
-        return ret;
-    }
-    if (status.flags & VFIO_GROUP_FLAGS_VIABLE)
-        return 0;
-    if (sysfs_find_blocker(host, dev->group, &blocker))
-        log_error("IOMMU group %d of %s is not viable: a device in it is in use by a native driver",
-                  dev->group, dev->bdf);
-    else
-        log_error("IOMMU group %d of %s is not viable: %s in it is bound to %s; bind that one to "
-                  "vfio-pci too, or unbind it",
-                  dev->group, dev->bdf, blocker.bdf, blocker.driver);
-    return -EBUSY;
-}
-
-static int set_iommu(struct type1 *t, const struct sysfs_device *dev)
-{
-    int ret;
-
-    if (t->iommu_set)
-        return 0;
-    ret = host_ioctl(t->iommu.host, t->container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU);
-    if (ret == -EPERM)
-        log_error("the kernel refuses %s: the IOMMU has no interrupt remapping, so a device could "
-                  "forge interrupts; enable it in the firmware (the kernel's override, "
-                  "vfio_iommu_type1.allow_unsafe_interrupts=1, gives that protection up)",
-                  dev->bdf);
-    else if (ret < 0)
-        log_error("SET_IOMMU for %s: %s", dev->bdf, strerror(-ret));
-    t->iommu_set = ret >= 0;
-    return ret < 0 ? ret : 0;
 }
 
 /* Copied out: before Linux 6.6 capabilities are aligned to 4 bytes only. */
@@ -196,7 +84,7 @@ static int read_info(struct type1 *t)
     size_t len, size;
     int ret;
 
-    ret = uapi_get_info(t->iommu.host, t->container, VFIO_IOMMU_GET_INFO, &in, sizeof(in), &buf,
+    ret = uapi_get_info(t->iommu.host, t->container.fd, VFIO_IOMMU_GET_INFO, &in, sizeof(in), &buf,
                         &len);
     if (ret) {
         log_error("IOMMU_GET_INFO: %s", strerror(-ret));
@@ -212,80 +100,23 @@ static int read_info(struct type1 *t)
              at = cap->next)
             read_info_cap(info, cap, size);
     }
-    info->coherent = host_ioctl(t->iommu.host, t->container, VFIO_CHECK_EXTENSION,
+    info->coherent = host_ioctl(t->iommu.host, t->container.fd, VFIO_CHECK_EXTENSION,
                                 (void *)VFIO_DMA_CC_IOMMU) == 1;
-    return 0;
-}
-
-static struct type1_group *find_group(struct type1 *t, int number)
-{
-    struct type1_group *g = t->groups;
-
-    while (g && g->number != number)
-        g = g->next;
-    return g;
-}
-
-static void close_group(struct type1 *t, struct type1_group *g)
-{
-    if (g->fd >= 0)
-        host_ioctl(t->iommu.host, g->fd, VFIO_GROUP_UNSET_CONTAINER, NULL);
-    host_close(t->iommu.host, &g->fd);
-    free(g);
-}
-
-static int join_group(struct type1 *t, const struct sysfs_device *dev, struct type1_group **out)
-{
-    struct host *host = t->iommu.host;
-    struct type1_group *g = calloc(1, sizeof(*g));
-    int ret;
-
-    if (!g)
-        return -ENOMEM;
-    g->number = dev->group;
-    g->fd = open_group_file(host, dev);
-    ret = g->fd < 0 ? g->fd : check_viable(host, g->fd, dev);
-    if (!ret) {
-        ret = host_ioctl(host, g->fd, VFIO_GROUP_SET_CONTAINER, &t->container);
-        if (ret < 0)
-            log_error("SET_CONTAINER of group %d: %s", dev->group, strerror(-ret));
-    }
-    if (ret >= 0)
-        ret = set_iommu(t, dev);
-    if (!ret)
-        ret = read_info(t);
-    if (ret) {
-        close_group(t, g);
-        /* An IOMMU model without any group is gone in the kernel. */
-        t->iommu_set = t->iommu_set && t->groups;
-        return ret;
-    }
-    g->next = t->groups;
-    t->groups = g;
-    *out = g;
     return 0;
 }
 
 static int type1_open_device(struct iommu *iommu, const struct sysfs_device *dev, int *fd)
 {
     struct type1 *t = to_type1(iommu);
-    struct type1_group *g = find_group(t, dev->group);
-    char name[sizeof(dev->bdf)];
-    int ret;
+    bool joined;
+    int ret = container_join(&t->container, dev, &joined);
 
-    if (!g) {
-        ret = join_group(t, dev, &g);
+    if (!ret && joined) {
+        ret = read_info(t);
         if (ret)
-            return ret;
+            container_leave(&t->container);
     }
-    memcpy(name, dev->bdf, sizeof(name));
-    ret = host_ioctl(iommu->host, g->fd, VFIO_GROUP_GET_DEVICE_FD, name);
-    if (ret < 0) {
-        log_error("can't open %s by its group %d: %s", dev->bdf, dev->group, strerror(-ret));
-        return ret;
-    }
-    *fd = ret;
-    return 0;
+    return ret ? ret : container_open_device(&t->container, dev, fd);
 }
 
 static int unmap_range(struct type1 *t, uint64_t iova, uint64_t size)
@@ -295,7 +126,7 @@ static int unmap_range(struct type1 *t, uint64_t iova, uint64_t size)
         .iova = iova,
         .size = size,
     };
-    int ret = host_ioctl(t->iommu.host, t->container, VFIO_IOMMU_UNMAP_DMA, &unmap);
+    int ret = host_ioctl(t->iommu.host, t->container.fd, VFIO_IOMMU_UNMAP_DMA, &unmap);
 
     return ret >= 0 && unmap.size != size ? -EIO : ret;
 }
@@ -312,7 +143,7 @@ static int map_address(struct type1 *t, uint64_t iova, uint64_t size, uint32_t p
             .iova = iova + done,
             .size = MIN(size - done, (uint64_t)IOMMU_MAP_CHUNK),
         };
-        int ret = host_ioctl(t->iommu.host, t->container, VFIO_IOMMU_MAP_DMA, &map);
+        int ret = host_ioctl(t->iommu.host, t->container.fd, VFIO_IOMMU_MAP_DMA, &map);
 
         if (ret < 0) {
             t->iommu.stray |= done && unmap_range(t, iova, done) < 0;
@@ -377,13 +208,7 @@ static void type1_destroy(struct iommu *iommu)
 {
     struct type1 *t = to_type1(iommu);
 
-    while (t->groups) {
-        struct type1_group *g = t->groups;
-
-        t->groups = g->next;
-        close_group(t, g);
-    }
-    host_close(iommu->host, &t->container);
+    container_close(&t->container);
     free(t);
 }
 
@@ -406,8 +231,7 @@ int iommu_type1_create(struct host *host, struct iommu **out)
         return -ENOMEM;
     t->iommu.ops = &type1_ops;
     t->iommu.host = host;
-    t->container = -1;
-    ret = open_container(t);
+    ret = container_open(&t->container, host, &type1v2);
     if (ret) {
         type1_destroy(&t->iommu);
         return ret;
