@@ -62,7 +62,9 @@ static void explain_unknown_model(const char *device)
     for (size_t i = 0; sim_model_name(i) && len < sizeof(names); i++)
         len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s%s", i ? ", " : "",
                                 sim_prefix, sim_model_name(i));
-    log_error("%s: the simulated kernel has no such device; it has %s", device, names);
+    log_error("%s: the simulated kernel has no such device; it has %s, and each as "
+              "MODEL-noiommu",
+              device, names);
 }
 
 int machine_find(struct machine *machine, const char *device, struct host **host, char *bdf,

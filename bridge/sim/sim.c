@@ -66,6 +66,7 @@ struct sim *sim_create(void)
     sim->entry_limit = 65535;
     sim->vector_limit = UINT32_MAX;
     sim->coherent = true;
+    sim->rawio = true;
     sim->iommufd = SIM_IOMMUFD_MAP_FILE;
     sim_file_table_init(&sim->files);
     sim_vmas_init(&sim->vmas);
@@ -161,11 +162,28 @@ int sim_add_model(struct sim *sim, const struct sim_model *model, char *bdf, siz
     return ret;
 }
 
+/* "NAME", or "NAME-noiommu". */
+static bool is_model(const struct sim_model *model, const char *text, bool *no_iommu)
+{
+    size_t len = strlen(model->name);
+
+    *no_iommu = !strncmp(text, model->name, len) && !strcmp(text + len, "-noiommu");
+    return *no_iommu || !strcmp(text, model->name);
+}
+
 int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size)
 {
     for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
-        if (!strcmp(models[i]->name, model))
-            return sim_add_model(sim, models[i], bdf, size);
+        bool no_iommu;
+        int ret;
+
+        if (!is_model(models[i], model, &no_iommu))
+            continue;
+        ret = sim_add_model(sim, models[i], bdf, size);
+        if (ret || !no_iommu)
+            return ret;
+        sim_set_noiommu_mode(sim, true);
+        return sim_set_no_iommu(sim, bdf);
     }
     return -ENOENT;
 }

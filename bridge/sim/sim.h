@@ -9,8 +9,9 @@
  * own files; dma-bufs of BARs.
  *
  *     sysfs:    /sys/bus/pci/devices/BDF/{vendor,device,class,driver,iommu_group,config,...},
- *               /sys/bus/pci/devices/BDF/vfio-dev/vfioN, /sys/kernel/iommu_groups/N/devices/
- *     devices:  /dev/vfio/vfio, /dev/vfio/N, /dev/iommu, /dev/vfio/devices/vfioN
+ *               /sys/bus/pci/devices/BDF/vfio-dev/vfioN, /sys/kernel/iommu_groups/N/devices/,
+ *               /sys/class/vfio/{N,noiommu-N}
+ *     devices:  /dev/vfio/vfio, /dev/vfio/{N,noiommu-N}, /dev/iommu, /dev/vfio/devices/vfioN
  *
  * No other path exists. Descriptors that it hands out are real ones of the process (so that a leak
  * is seen), which only this host understands; every other descriptor is passed to the kernel
@@ -45,7 +46,8 @@ struct host *sim_host(struct sim *sim);
 const char *sim_model_name(size_t index);
 
 /*
- * Adds a device of a model, bound to vfio-pci, in a new IOMMU group of its own.
+ * Adds a device of a model, bound to vfio-pci, in a new IOMMU group of its own; or, with "-noiommu"
+ * behind the model's name, without an IOMMU, in VFIO's no-IOMMU mode.
  * bdf (at least 13 bytes) receives its address, "0000:00:01.0" upwards; all are on root buses,
  * where no bus can be reset. Returns 0, -ENOENT for a model that does not exist, -ENOMEM, -ENOSPC.
  */
@@ -62,6 +64,16 @@ int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size);
 int sim_set_driver(struct sim *sim, const char *bdf, const char *driver);
 /* Puts the device into the group of another one. */
 int sim_join_group(struct sim *sim, const char *bdf, const char *sibling_bdf);
+/* enable_unsafe_noiommu_mode of VFIO; default false. */
+void sim_set_noiommu_mode(struct sim *sim, bool on);
+/*
+ * No IOMMU is in front of the device: its group goes. vfio-pci keeps it only in no-IOMMU mode, with
+ * a group made for it, noiommu-N; else it takes none such (-EINVAL of sim_set_driver).
+ */
+int sim_set_no_iommu(struct sim *sim, const char *bdf);
+/* Whether this process has CAP_SYS_RAWIO, without which nothing of no-IOMMU mode opens; default
+ * true. */
+void sim_set_rawio(struct sim *sim, bool capable);
 /* Takes the reset method away: no RESET flag, RESET answers EINVAL. */
 int sim_set_no_reset(struct sim *sim, const char *bdf);
 /* errno that open(path) fails with from now on; 0: none. */
@@ -116,8 +128,11 @@ struct sim_stats {
     uint64_t dma_faults;            /* pages of a transfer that the IOMMU stopped */
     uint64_t peer_faults;           /* pieces of a transfer to a BAR that nobody decoded */
     uint64_t dma_reads, dma_writes; /* transfers that went through whole */
-    unsigned resets;                /* those of the first open and last close too */
-    unsigned ioctls;                /* calls so far */
+    /* Transfers without an IOMMU, to whatever of the host's memory they named. No memory is there:
+     * writes are lost, reads give zeros. */
+    uint64_t dma_to_host;
+    unsigned resets; /* those of the first open and last close too */
+    unsigned ioctls; /* calls so far */
 };
 void sim_get_stats(struct sim *sim, struct sim_stats *stats);
 

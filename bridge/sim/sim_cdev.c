@@ -243,7 +243,7 @@ static struct sim_device *find_device(struct sim *sim, int number)
 
     pthread_mutex_lock(&sim->lock);
     for (dev = sim->devices; dev; dev = dev->next) {
-        if (dev->cdev == number && sim_device_has_driver(dev, "vfio-pci"))
+        if (dev->cdev == number && sim_device_has_driver(dev, "vfio-pci") && !dev->group->noiommu)
             break;
     }
     pthread_mutex_unlock(&sim->lock);

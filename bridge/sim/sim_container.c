@@ -19,10 +19,20 @@ static void attach_devices(struct sim_group *group, struct sim_iommu *iommu)
     sim_group_set_domain(group, iommu ? &iommu->domain : NULL);
 }
 
+bool sim_container_has_model(const struct sim_container *container)
+{
+    return container->iommu || container->noiommu_set;
+}
+
 int sim_container_attach(struct sim_container *container, struct sim_group *group)
 {
+    if (group->noiommu && !group->sim->rawio)
+        return -EPERM;
+    if (container->groups && container->noiommu != group->noiommu)
+        return -EPERM;
     if (container->iommu && container->iommu->vaddr_invalid)
         return -EBUSY;
+    container->noiommu = group->noiommu;
     container->refs++;
     container->groups++;
     group->container = container;
@@ -42,15 +52,29 @@ struct sim_iommu *sim_container_detach(struct sim_group *group)
     if (--container->groups == 0) {
         left = container->iommu;
         container->iommu = NULL;
+        container->noiommu_set = false;
     }
     put(container);
     return left;
 }
 
+/* The kernel asks the models that the container's groups may have, each whether it is meant. */
+static int set_noiommu(struct sim *sim, struct sim_container *container, uintptr_t model)
+{
+    if (model != VFIO_NOIOMMU_IOMMU || !sim->noiommu_mode)
+        return -ENODEV;
+    if (!sim->rawio)
+        return -EPERM;
+    container->noiommu_set = true;
+    return 0;
+}
+
 static int set_iommu(struct sim *sim, struct sim_container *container, uintptr_t model)
 {
-    if (!container->groups || container->iommu)
+    if (!container->groups || sim_container_has_model(container))
         return -EINVAL;
+    if (container->noiommu)
+        return set_noiommu(sim, container, model);
     if (model != VFIO_TYPE1_IOMMU && model != VFIO_TYPE1v2_IOMMU &&
         model != VFIO_TYPE1_NESTING_IOMMU)
         return -ENODEV;
@@ -69,17 +93,30 @@ static int iommu_ioctl(struct sim_file *file, unsigned long request, void *arg)
 {
     struct sim_container *container = file->object;
     struct sim_iommu *iommu = NULL;
+    bool noiommu;
     int ret;
 
     pthread_mutex_lock(&file->sim->lock);
+    noiommu = container->noiommu_set;
     if (container->iommu)
         iommu = sim_iommu_get(container->iommu);
     pthread_mutex_unlock(&file->sim->lock);
     if (!iommu)
-        return -EINVAL;
+        return noiommu ? -ENOTTY : -EINVAL;
     ret = sim_type1_ioctl(iommu, request, arg);
     sim_iommu_put(iommu);
     return ret;
+}
+
+/* Before there is a model each that the groups may have is asked, then that one alone. */
+static int check_extension(const struct sim *sim, const struct sim_container *container,
+                           uintptr_t extension)
+{
+    bool noiommu_alone = container->groups && container->noiommu;
+
+    if (extension == VFIO_NOIOMMU_IOMMU)
+        return sim->noiommu_mode && (noiommu_alone || !container->groups);
+    return noiommu_alone ? 0 : sim_type1_check_extension(sim, container->iommu, extension);
 }
 
 static int container_ioctl(struct sim_file *file, unsigned long request, void *arg)
@@ -93,7 +130,7 @@ static int container_ioctl(struct sim_file *file, unsigned long request, void *a
         return VFIO_API_VERSION;
     case VFIO_CHECK_EXTENSION:
         pthread_mutex_lock(&sim->lock);
-        ret = sim_type1_check_extension(sim, container->iommu, (uintptr_t)arg);
+        ret = check_extension(sim, container, (uintptr_t)arg);
         pthread_mutex_unlock(&sim->lock);
         return ret;
     case VFIO_SET_IOMMU:

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 struct sim;
 struct sim_file;
 struct sim_group;
@@ -14,7 +16,9 @@ struct sim_iommu;
 struct sim_container {
     unsigned refs;
     unsigned groups;
-    struct sim_iommu *iommu; /* of SET_IOMMU */
+    struct sim_iommu *iommu; /* of SET_IOMMU with a type1 model */
+    bool noiommu;            /* its groups are such ones: real groups and those do not mix */
+    bool noiommu_set;        /* SET_IOMMU with the model that does nothing */
 };
 
 /* open of /dev/vfio/vfio: a descriptor or -errno. Without the lock. */
@@ -23,7 +27,12 @@ int sim_container_open(struct sim *sim);
 /* NULL: the file is something else. */
 struct sim_container *sim_container_of_file(const struct sim_file *file);
 
-/* -EBUSY: addresses of mappings are invalid. The group is in no container. */
+bool sim_container_has_model(const struct sim_container *container);
+
+/*
+ * -EBUSY: addresses of mappings are invalid; -EPERM: groups of the other kind are inside, or the
+ * capability for no-IOMMU lacks. The group is in no container.
+ */
 int sim_container_attach(struct sim_container *container, struct sim_group *group);
 
 /* The IOMMU that the last group has left: to be released and put without the lock; or NULL. */

@@ -47,6 +47,13 @@ void sim_dma_attach_to_sibling(struct sim_device *dev, struct sim_device *siblin
     sim_dma_attach(dev, domain);
 }
 
+void sim_dma_remove_iommu(struct sim_device *dev)
+{
+    pthread_mutex_lock(&dev->dma.lock);
+    dev->dma.no_iommu = true;
+    pthread_mutex_unlock(&dev->dma.lock);
+}
+
 void sim_dma_cancel(struct sim_device *dev)
 {
     pthread_mutex_lock(&dev->dma.lock);
@@ -92,6 +99,11 @@ static bool attempt(struct transfer *t)
 {
     int ret = check(t);
 
+    if (!ret && t->dev->dma.no_iommu) {
+        t->dev->sim->count.dma_to_host++;
+        t->error = 0;
+        return true;
+    }
     if (!ret && t->dev->dma.domain)
         return !sim_domain_copy(t->dev->dma.domain, t->iova, t->buf, t->len, t->write, &t->done,
                                 &t->error);

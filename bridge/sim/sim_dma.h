@@ -15,6 +15,7 @@ struct sim_domain;
 struct sim_dma {
     pthread_mutex_t lock;
     struct sim_domain *domain; /* NULL: blocked */
+    bool no_iommu;             /* whatever the domain: addresses are the host's */
     bool bus_master;
     uint64_t epoch;
 };
@@ -29,6 +30,9 @@ void sim_dma_attach(struct sim_device *dev, struct sim_domain *domain);
 void sim_dma_attach_to_sibling(struct sim_device *dev, struct sim_device *sibling);
 /* No transfer that was asked for until now is made any more. */
 void sim_dma_cancel(struct sim_device *dev);
+
+/* Nothing translates or stops the device's transfers any more. */
+void sim_dma_remove_iommu(struct sim_device *dev);
 
 /* Of a device that does not care for its COMMAND register. As sim_dma_transfer(). */
 int sim_dma_force(struct sim_device *dev, uint64_t iova, void *buf, size_t len, bool write);

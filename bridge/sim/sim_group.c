@@ -49,22 +49,27 @@ void sim_group_drop_if_empty(struct sim_group *group)
     free(group);
 }
 
-struct sim_group *sim_group_find(struct sim *sim, int number)
-{
-    struct sim_group *group = sim->groups;
-
-    while (group && group->number != number)
-        group = group->next;
-    return group;
-}
-
-static bool has_vfio_device(const struct sim_group *group)
+bool sim_group_has_file(const struct sim_group *group)
 {
     for (struct sim_device *dev = NULL; (dev = sim_group_next_device(group, dev));) {
         if (sim_device_has_driver(dev, "vfio-pci"))
             return true;
     }
     return false;
+}
+
+bool sim_group_exists(const struct sim_group *group)
+{
+    return !group->noiommu || sim_group_has_file(group);
+}
+
+struct sim_group *sim_group_find(struct sim *sim, int number)
+{
+    struct sim_group *group = sim->groups;
+
+    while (group && group->number != number)
+        group = group->next;
+    return group && sim_group_exists(group) ? group : NULL;
 }
 
 bool sim_group_is_viable(const struct sim_group *group)
@@ -90,7 +95,7 @@ void sim_group_set_domain(struct sim_group *group, struct sim_domain *domain)
 
 int sim_group_add_user(struct sim_group *group)
 {
-    if (!group->container || !group->container->iommu)
+    if (!group->container || !sim_container_has_model(group->container))
         return -EINVAL;
     group->users++;
     sim_file_ref(group->opened);
@@ -220,12 +225,14 @@ static const struct sim_file_ops group_ops = {
 };
 
 /* With sim->lock held. */
-static int claim(struct sim *sim, int number, struct sim_file *file)
+static int claim(struct sim *sim, int number, bool noiommu, struct sim_file *file)
 {
     struct sim_group *group = sim_group_find(sim, number);
 
-    if (!group || !has_vfio_device(group))
+    if (!group || !sim_group_has_file(group) || group->noiommu != noiommu)
         return -ENOENT;
+    if (noiommu && !sim->rawio)
+        return -EPERM;
     if (group->opened || group->bound)
         return -EBUSY;
     group->opened = file;
@@ -233,7 +240,7 @@ static int claim(struct sim *sim, int number, struct sim_file *file)
     return 0;
 }
 
-int sim_group_open(struct sim *sim, int number)
+int sim_group_open(struct sim *sim, int number, bool noiommu)
 {
     struct sim_file *file = sim_file_create(sim, &group_ops, NULL);
     int ret;
@@ -241,7 +248,7 @@ int sim_group_open(struct sim *sim, int number)
     if (!file)
         return -ENOMEM;
     pthread_mutex_lock(&sim->lock);
-    ret = claim(sim, number, file);
+    ret = claim(sim, number, noiommu, file);
     pthread_mutex_unlock(&sim->lock);
     if (ret) {
         free(file); /* never was a group's */

@@ -19,6 +19,7 @@ struct sim_group {
     struct sim *sim;
     struct sim_group *next;
     int number;
+    bool noiommu; /* made by vfio-pci for a device that has no IOMMU; there as long as it has it */
     struct sim_file *opened; /* the one descriptor's */
     struct sim_container *container;
     unsigned users; /* of the container: the group itself, and a descriptor of a device each */
@@ -36,7 +37,13 @@ struct sim_group *sim_group_create(struct sim *sim, int number);
 /* Frees the group if no device is in it. */
 void sim_group_drop_if_empty(struct sim_group *group);
 
+/* NULL: there is none of that number. */
 struct sim_group *sim_group_find(struct sim *sim, int number);
+
+/* False: of a device without an IOMMU that vfio-pci does not have. */
+bool sim_group_exists(const struct sim_group *group);
+/* True: vfio-pci has one of its devices, so the group has a file. */
+bool sim_group_has_file(const struct sim_group *group);
 
 /* The first device of the group, or the one behind dev; NULL: no more. */
 struct sim_device *sim_group_next_device(const struct sim_group *group, struct sim_device *dev);
@@ -48,10 +55,11 @@ bool sim_group_is_viable(const struct sim_group *group);
 void sim_group_set_domain(struct sim_group *group, struct sim_domain *domain);
 
 /*
- * open of /dev/vfio/N, a descriptor or -errno. -ENOENT: no such group, or none of it is
- * vfio-pci's; -EBUSY: it is open, or a device of it is bound by its own file. Without the lock.
+ * open of /dev/vfio/N, or /dev/vfio/noiommu-N: a descriptor or -errno. -ENOENT: no such group, or
+ * none of it is vfio-pci's; -EPERM: no-IOMMU without the capability; -EBUSY: it is open, or a
+ * device of it is bound by its own file. Without the lock.
  */
-int sim_group_open(struct sim *sim, int number);
+int sim_group_open(struct sim *sim, int number, bool noiommu);
 
 /*
  * A device's descriptor keeps the group's file open. add: -EINVAL if the group's container has no

@@ -41,7 +41,9 @@ static int open_path(struct sim *sim, const char *path, int flags)
     if (!strcmp(path, "/dev/vfio/vfio"))
         return sim_container_open(sim);
     if (sscanf(path, "/dev/vfio/%d%n", &number, &end) == 1 && !path[end])
-        return sim_group_open(sim, number);
+        return sim_group_open(sim, number, false);
+    if (sscanf(path, "/dev/vfio/noiommu-%d%n", &number, &end) == 1 && !path[end])
+        return sim_group_open(sim, number, true);
     if (sim->iommufd != SIM_IOMMUFD_NONE && !strcmp(path, "/dev/iommu"))
         return sim_iommufd_open(sim);
     if (sim->iommufd != SIM_IOMMUFD_NONE &&

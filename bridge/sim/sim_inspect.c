@@ -22,6 +22,7 @@ void sim_get_stats(struct sim *sim, struct sim_stats *stats)
         .peer_faults = sim->count.peer_faults,
         .dma_reads = sim->count.dma_reads,
         .dma_writes = sim->count.dma_writes,
+        .dma_to_host = sim->count.dma_to_host,
         .resets = sim->count.resets,
         .ioctls = sim->count.ioctls,
     };

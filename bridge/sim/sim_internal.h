@@ -63,7 +63,7 @@ struct sim_irqfd {
 struct sim_counters {
     _Atomic unsigned mappings, resets, ioctls;
     _Atomic unsigned pins; /* that have a mapping of their own */
-    _Atomic uint64_t pinned_bytes, dma_faults, peer_faults, dma_reads, dma_writes;
+    _Atomic uint64_t pinned_bytes, dma_faults, peer_faults, dma_reads, dma_writes, dma_to_host;
 };
 
 struct sim_open_error;
@@ -86,7 +86,7 @@ struct sim {
 
     _Atomic uint64_t memlock;
     _Atomic unsigned entry_limit, vector_limit;
-    _Atomic bool coherent;
+    _Atomic bool coherent, noiommu_mode, rawio;
     _Atomic enum sim_iommufd iommufd;
     _Atomic int dma_buf_error;
 };

@@ -19,12 +19,40 @@ struct sim_open_error {
 int sim_set_driver(struct sim *sim, const char *bdf, const char *driver)
 {
     struct sim_device *dev = sim_lock_device(sim, bdf);
+    int ret = 0;
 
     if (!dev)
         return -ENODEV;
-    snprintf(dev->driver, sizeof(dev->driver), "%s", driver);
+    if (dev->group->noiommu && !sim->noiommu_mode && !strcmp(driver, "vfio-pci"))
+        ret = -EINVAL;
+    else
+        snprintf(dev->driver, sizeof(dev->driver), "%s", driver);
+    pthread_mutex_unlock(&sim->lock);
+    return ret;
+}
+
+void sim_set_noiommu_mode(struct sim *sim, bool on)
+{
+    sim->noiommu_mode = on;
+}
+
+int sim_set_no_iommu(struct sim *sim, const char *bdf)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+
+    if (!dev)
+        return -ENODEV;
+    dev->group->noiommu = true;
+    sim_dma_remove_iommu(dev);
+    if (!sim->noiommu_mode && sim_device_has_driver(dev, "vfio-pci"))
+        dev->driver[0] = '\0';
     pthread_mutex_unlock(&sim->lock);
     return 0;
+}
+
+void sim_set_rawio(struct sim *sim, bool capable)
+{
+    sim->rawio = capable;
 }
 
 int sim_join_group(struct sim *sim, const char *bdf, const char *sibling_bdf)

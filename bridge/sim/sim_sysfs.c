@@ -3,6 +3,7 @@
  *     /sys/bus/pci/devices/BDF/{driver,iommu_group} -> the usual places
  *     /sys/bus/pci/devices/BDF/vfio-dev/vfioN, which is listed alone
  *     /sys/kernel/iommu_groups/N/devices/BDF -> the device
+ *     /sys/class/vfio/{N,noiommu-N} -> the group's file as a device, there as long as the file is
  */
 #include "bridge/sim/sim_sysfs.h"
 
@@ -20,6 +21,7 @@
 
 #define DEVICES "/sys/bus/pci/devices"
 #define GROUPS  "/sys/kernel/iommu_groups"
+#define CLASS   "/sys/class/vfio"
 
 enum {
     NAME_SIZE = 32,
@@ -198,6 +200,20 @@ int sim_sysfs_open(struct sim *sim, const char *path, int flags)
     return ret;
 }
 
+/* CLASS/NAME */
+static bool is_group_file(struct sim *sim, const char *path)
+{
+    char name[NAME_SIZE];
+
+    for (struct sim_group *group = sim->groups; group; group = group->next) {
+        snprintf(name, sizeof(name), "%s%d", group->noiommu ? "noiommu-" : "", group->number);
+        if (sim_group_has_file(group) && !strncmp(path, CLASS "/", sizeof(CLASS)) &&
+            !strcmp(path + sizeof(CLASS), name))
+            return true;
+    }
+    return false;
+}
+
 static int format_link(struct sim *sim, const char *path, char *buf, size_t size)
 {
     struct place place = {0};
@@ -207,7 +223,7 @@ static int format_link(struct sim *sim, const char *path, char *buf, size_t size
         return snprintf(buf, size, "../../../devices/pci%.7s/%s", place.dev->bdf, place.dev->bdf);
     if (in_device && !strcmp(place.rest, "driver") && place.dev->driver[0])
         return snprintf(buf, size, "../../../bus/pci/drivers/%s", place.dev->driver);
-    if (in_device && !strcmp(place.rest, "iommu_group"))
+    if (in_device && !strcmp(place.rest, "iommu_group") && sim_group_exists(place.dev->group))
         return snprintf(buf, size, "../../../kernel/iommu_groups/%d", place.dev->group->number);
     if (!in_device && find_group(sim, path, &place) && place.rest[0]) {
         struct sim_device *dev = sim_find_device(sim, place.rest);
@@ -215,6 +231,8 @@ static int format_link(struct sim *sim, const char *path, char *buf, size_t size
         if (dev && dev->group == place.group)
             return snprintf(buf, size, "../../../../devices/pci%.7s/%s", dev->bdf, dev->bdf);
     }
+    if (is_group_file(sim, path))
+        return snprintf(buf, size, "../../devices/virtual/vfio%s", strrchr(path, '/'));
     return -ENOENT;
 }
 
@@ -267,6 +285,8 @@ static int add_groups(struct sim *sim, struct names *names)
     int ret = 0;
 
     for (struct sim_group *group = sim->groups; group && !ret; group = group->next) {
+        if (!sim_group_exists(group))
+            continue;
         snprintf(number, sizeof(number), "%d", group->number);
         ret = add_name(names, number);
     }
@@ -275,7 +295,8 @@ static int add_groups(struct sim *sim, struct names *names)
 
 static bool has_cdev(const struct sim_device *dev)
 {
-    return dev->sim->iommufd != SIM_IOMMUFD_NONE && sim_device_has_driver(dev, "vfio-pci");
+    return dev->sim->iommufd != SIM_IOMMUFD_NONE && sim_device_has_driver(dev, "vfio-pci") &&
+           !dev->group->noiommu;
 }
 
 static int add_cdev(const struct sim_device *dev, struct names *names)
@@ -288,7 +309,7 @@ static int add_cdev(const struct sim_device *dev, struct names *names)
 
 static int add_attributes(const struct sim_device *dev, struct names *names)
 {
-    int ret = add_name(names, "iommu_group");
+    int ret = sim_group_exists(dev->group) ? add_name(names, "iommu_group") : 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(attributes) && !ret; i++)
         ret = add_name(names, attributes[i].name);
