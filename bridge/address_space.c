@@ -136,6 +136,11 @@ static int check_mapping(const struct address_space *as, uint64_t iova, uint64_t
     uint64_t page;
 
     domain_get_info(as->domain, &info);
+    /* The kernel's answer to such a call too; an unbacked entry would promise a translation. */
+    if (info.untranslated) {
+        log_peer_warning("DMA_MAP: there is no IOMMU that could translate for the device");
+        return -ENOTTY;
+    }
     page = info.pgsizes & -info.pgsizes;
     if (!size || range_wraps(iova, size) || !prot) {
         log_peer_warning("DMA_MAP: empty, past 2^64 or without access: 0x%" PRIx64

@@ -47,7 +47,7 @@ int address_space_open_device(struct address_space *as, const struct sysfs_devic
 void address_space_set_peers(struct address_space *as, struct peers *peers);
 
 enum iommu_kind address_space_kind(const struct address_space *as);
-/* "type1", "iommufd" */
+/* "type1", "iommufd", "no-IOMMU" */
 const char *address_space_backend(const struct address_space *as);
 
 /* Page sizes, limits and ranges; valid after the device was opened. */
@@ -57,8 +57,8 @@ void address_space_get_info(const struct address_space *as, struct iommu_info *i
  * Maps size bytes at iova. fd: a file that memory_file_check accepts, which stays the caller's;
  * -1: unbacked. prot: IOMMU_READ, IOMMU_WRITE, IOMMU_STABLE. -EINVAL: not aligned to the smallest
  * page size, outside the IOMMU's ranges, no access; -EEXIST: overlap with another mapping of this
- * client; -ENOSPC: max_maps reached; -ENOMEM: no memory, or the limit on locked memory; else of the
- * file or the kernel. Nothing is changed on an error.
+ * client; -ENOSPC: max_maps reached; -ENOMEM: no memory, or the limit on locked memory; -ENOTTY:
+ * untranslated; else of the file or the kernel. Nothing is changed on an error.
  */
 int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, uint32_t prot, int fd,
                       uint64_t offset);

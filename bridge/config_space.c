@@ -81,17 +81,31 @@ int config_space_forbid_no_snoop(struct device *dev)
                         sizeof(control));
 }
 
+/* Clears bits of the byte at a config offset, if the write covers it. */
+static void clear_bits(uint64_t at, uint8_t bits, uint64_t offset, uint8_t *bytes, uint32_t count)
+{
+    if (at >= offset && at - offset < count)
+        bytes[at - offset] &= (uint8_t)~bits;
+}
+
+/* Registers are little-endian. */
 void config_space_filter(const struct device *dev, uint64_t offset, uint8_t *bytes, uint32_t count)
 {
-    uint64_t high_byte = dev->no_snoop_at + 1u; /* the register is little-endian */
-
-    if (dev->no_snoop_at && high_byte >= offset && high_byte - offset < count)
-        bytes[high_byte - offset] &= (uint8_t) ~(PCI_EXP_DEVCTL_NOSNOOP_EN >> 8);
+    if (dev->no_snoop_at)
+        clear_bits(dev->no_snoop_at + 1u, PCI_EXP_DEVCTL_NOSNOOP_EN >> 8, offset, bytes, count);
+    if (dev->no_dma)
+        clear_bits(PCI_COMMAND, PCI_COMMAND_MASTER, offset, bytes, count);
 }
 
 int config_space_stop_dma(struct device *dev)
 {
     return clear_command_bits(dev, PCI_COMMAND_MASTER);
+}
+
+int config_space_forbid_dma(struct device *dev)
+{
+    dev->no_dma = true;
+    return config_space_stop_dma(dev);
 }
 
 int config_space_stop_decode(struct device *dev)

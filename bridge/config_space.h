@@ -17,6 +17,12 @@
 int config_space_forbid_no_snoop(struct device *dev);
 
 /*
+ * Stops the device's DMA as config_space_stop_dma, and keeps bus mastering off, whatever is
+ * written to COMMAND, until the device is opened again. On an error only the latter is sure.
+ */
+int config_space_forbid_dma(struct device *dev);
+
+/*
  * Takes out of the bytes of a write to config space what must not reach the device. offset and
  * count: the range of the write.
  */

@@ -65,8 +65,15 @@ static int open_group_file(struct host *host, const struct sysfs_device *dev)
     char path[32];
     int fd;
 
-    snprintf(path, sizeof(path), "/dev/vfio/%d", dev->group);
+    snprintf(path, sizeof(path), "/dev/vfio/%s%d", dev->noiommu ? "noiommu-" : "", dev->group);
     fd = host_open(host, path, O_RDWR);
+    /* Of the file's permissions it is EACCES. */
+    if (fd == -EPERM && dev->noiommu) {
+        log_error("the kernel opens %s for %s to nobody without CAP_SYS_RAWIO: run vfio-userd as "
+                  "root, or give it that capability",
+                  path, dev->bdf);
+        return fd;
+    }
     switch (fd) {
     case -EBUSY:
         log_error("the IOMMU group of %s is busy: another process has %s open", dev->bdf, path);

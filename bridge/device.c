@@ -79,6 +79,7 @@ static int open_kernel_device(struct device *dev)
 
     if (ret)
         return ret;
+    dev->no_dma = false;
     ret = read_info(dev);
     if (!ret)
         ret = region_read_infos(dev);

@@ -28,6 +28,7 @@ struct device {
     struct region_info *regions; /* info.num_regions of them */
     struct irq_index *irqs;      /* info.num_irqs of them */
     struct peer_device *peer;    /* NULL: no other device reaches this one's BARs */
+    bool no_dma;                 /* bus mastering is kept off until the device is opened again */
     uint16_t no_snoop_at;        /* config offset of the register with that bit; 0: leave it */
 };
 

@@ -80,8 +80,15 @@ void iommu_context_forget(struct iommu_context *context)
 
 int iommu_create(struct iommu_context *context, struct iommu **out)
 {
-    return context->iommufd ? iommu_iommufd_create(context->iommufd, out)
-                            : iommu_type1_create(context->host, out);
+    switch (context->kind) {
+    case IOMMU_IOMMUFD:
+        return iommu_iommufd_create(context->iommufd, out);
+    case IOMMU_NOIOMMU:
+        return iommu_noiommu_create(context->host, out);
+    case IOMMU_TYPE1:
+        break;
+    }
+    return iommu_type1_create(context->host, out);
 }
 
 int iommu_mmap_client_file(struct host *host, void **address, uint64_t size, uint32_t prot, int fd,

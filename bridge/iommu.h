@@ -1,8 +1,8 @@
 /*
  * What a domain needs of the kernel's IOMMU interface; one backend a file (iommu_type1.c,
- * iommu_iommufd.c). A backend makes system calls and keeps no table of mappings: domain.c and
- * address_space.c do, check before they call, and never ask for what the rules of one backend alone
- * would allow (a part of a mapping, an overlap).
+ * iommu_iommufd.c, iommu_noiommu.c). A backend makes system calls and keeps no table of mappings:
+ * domain.c and address_space.c do, check before they call, and never ask for what the rules of one
+ * backend alone would allow (a part of a mapping, an overlap).
  *
  * Functions return 0 or -errno and have logged the cause of an error. One thread at a time.
  */
@@ -47,6 +47,7 @@ struct iommu_info {
     uint64_t pgsizes;  /* page sizes that mappings may be aligned to, or'ed */
     unsigned max_maps; /* entries that the kernel takes */
     bool coherent;     /* the IOMMU enforces coherency: no-snoop DMA can do no harm */
+    bool untranslated; /* there is no IOMMU: the device reaches the host's memory, nothing maps */
     unsigned n_ranges; /* addresses that can be mapped, ascending */
     struct iommu_range ranges[IOMMU_MAX_RANGES];
 };
@@ -54,6 +55,7 @@ struct iommu_info {
 enum iommu_kind {
     IOMMU_TYPE1,   /* VFIO's container and groups */
     IOMMU_IOMMUFD, /* iommufd and VFIO's device files */
+    IOMMU_NOIOMMU, /* VFIO's containers and groups, without an IOMMU */
 };
 
 /*
@@ -165,10 +167,14 @@ int iommu_create(struct iommu_context *context, struct iommu **out);
  */
 enum iommu_kind iommu_best_kind(struct host *host, const struct sysfs_device *dev);
 
-/* The backends, for iommu_create. A container with type1v2; an IOAS of its own in an iommufd. */
+/*
+ * The backends, for iommu_create. A container with type1v2; an IOAS of its own in an iommufd; a
+ * container that nothing can be mapped in.
+ */
 struct iommufd_context;
 int iommu_type1_create(struct host *host, struct iommu **out);
 int iommu_iommufd_create(struct iommufd_context *context, struct iommu **out);
+int iommu_noiommu_create(struct host *host, struct iommu **out);
 
 /*
  * For backends that pin by virtual address: maps a client's file, for nothing but that. Nobody

@@ -107,6 +107,24 @@ static void read_cdev(struct host *host, struct sysfs_device *dev)
     host_list(host, path, take_name, dev);
 }
 
+/*
+ * Without an IOMMU, and only if the mode is on, vfio-pci makes a group for the device. In sysfs it
+ * is as any other; the name of VFIO's file for it tells the kind.
+ */
+static int read_noiommu(struct host *host, struct sysfs_device *dev)
+{
+    char path[64], target[256];
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/sys/class/vfio/noiommu-%d", dev->group);
+    n = host_readlink(host, path, target, sizeof(target));
+    dev->noiommu = n >= 0;
+    if (n >= 0 || n == -ENOENT)
+        return 0;
+    log_error("can't read %s from sysfs: %s", path, strerror((int)-n));
+    return (int)n;
+}
+
 int sysfs_find_device(struct host *host, const char *bdf, struct sysfs_device *out)
 {
     char group[32];
@@ -119,7 +137,8 @@ int sysfs_find_device(struct host *host, const char *bdf, struct sysfs_device *o
     ret = read_link_name(host, bdf, "iommu_group", group, sizeof(group));
     if (ret == -ENOENT) {
         log_error("%s is in no IOMMU group: switch the IOMMU on in the firmware and on the "
-                  "kernel's command line (intel_iommu=on, or amd_iommu=on)",
+                  "kernel's command line (intel_iommu=on, or amd_iommu=on); a machine that has "
+                  "none could serve it only unsafely, in VFIO's no-IOMMU mode",
                   bdf);
         return -ENXIO;
     }
@@ -139,7 +158,7 @@ int sysfs_find_device(struct host *host, const char *bdf, struct sysfs_device *o
         return -EBUSY;
     }
     read_cdev(host, out);
-    return 0;
+    return read_noiommu(host, out);
 }
 
 /* Drivers that do no DMA of their own: they leave the group's DMA ownership alone. */

@@ -10,6 +10,7 @@ struct sysfs_device {
     char bdf[13];    /* "0000:01:00.0" */
     char driver[64]; /* "" if none is bound */
     int group;       /* number of the IOMMU group */
+    bool noiommu;    /* the group is VFIO's no-IOMMU mode's: nothing translates or stops DMA */
     char cdev[32];   /* "vfio0", its file below /dev/vfio/devices; "" if it has none */
 };
 

@@ -159,6 +159,13 @@ static int set_stable_memory(struct config *config, const char *value)
                         &config->exports[config->n_exports - 1].stable_memory);
 }
 
+static int set_allow_unsafe_noiommu(struct config *config, const char *value)
+{
+    (void)value;
+    config->allow_unsafe_noiommu = true;
+    return 0;
+}
+
 static int set_max_maps(struct config *config, const char *value)
 {
     return parse_number("--max-maps", value, 10, ULONG_MAX, &config->quota.maps);
@@ -199,38 +206,42 @@ static int set_help(struct config *config, const char *value)
 }
 
 static const struct option_row options[] = {
-    {"device",             "HOST",         set_device,
+    {"device",               "HOST",         set_device,
      "the device to export: a PCI address bound to vfio-pci (0000:01:00.0), or sim:edu, a device "
-     "of the built-in simulated kernel (sim:edu@LABEL: in one IOMMU group with the others of that "
-     "label); repeat it, with --socket-path, for more exports"                                                         },
-    {"socket-path",        "PATH",         set_socket_path,        "the UNIX socket to serve the device on"            },
-    {"fd",                 "N",            set_fd,
+     "of the built-in simulated kernel (sim:edu-noiommu: without an IOMMU; "
+     "sim:edu@LABEL: in one IOMMU group with the others of that label); repeat it, with "
+     "--socket-path, for more exports"                                                                                     },
+    {"socket-path",          "PATH",         set_socket_path,          "the UNIX socket to serve the device on"            },
+    {"fd",                   "N",            set_fd,
      "instead of a path: an open descriptor, a listening UNIX socket or a connected one; with "
-     "connected ones alone the daemon ends when their clients have gone"                                               },
-    {"socket-mode",        "OCTAL",        set_socket_mode,        "permissions of the sockets (default 0600)"         },
-    {"busy-poll",          "MICROSECONDS", set_busy_poll,
+     "connected ones alone the daemon ends when their clients have gone"                                                   },
+    {"socket-mode",          "OCTAL",        set_socket_mode,          "permissions of the sockets (default 0600)"         },
+    {"busy-poll",            "MICROSECONDS", set_busy_poll,
      "how long a worker looks for the next message before it sleeps (default 0); costs processor "
-     "time, saves the latency of waking up"                                                                            },
-    {"iommu",              "BACKEND",      set_iommu,
+     "time, saves the latency of waking up"                                                                                },
+    {"iommu",                "BACKEND",      set_iommu,
      "the kernel interface for DMA: iommufd, type1 (VFIO containers and groups), or auto "
      "(default): "
-     "iommufd where the kernel has it and its files can be opened"                                                     },
-    {"max-maps",           "N",            set_max_maps,
-     "DMA mappings that one user may have, over all exports (default 0: no limit)"                                     },
-    {"max-pinned",         "BYTES",        set_max_pinned,
-     "memory that one user may have pinned for DMA, over all exports (default 0: no limit)"                            },
-    {"strict-dma",         NULL,           set_strict_dma,
+     "iommufd where the kernel has it and its files can be opened"                                                         },
+    {"max-maps",             "N",            set_max_maps,
+     "DMA mappings that one user may have, over all exports (default 0: no limit)"                                         },
+    {"max-pinned",           "BYTES",        set_max_pinned,
+     "memory that one user may have pinned for DMA, over all exports (default 0: no limit)"                                },
+    {"strict-dma",           NULL,           set_strict_dma,
      "refuse DMA mappings of memory that is not shared by a descriptor; without it they succeed, "
-     "and the device is stopped when it goes there"                                                                    },
-    {"stable-memory",      "BYTES",        set_stable_memory,
+     "and the device is stopped when it goes there"                                                                        },
+    {"stable-memory",        "BYTES",        set_stable_memory,
      "for the export that was named last, with iommufd: up to that much of a client's memory stays "
      "pinned when it is unmapped, and is not pinned anew when it is mapped again. Not for clients "
      "that give pages back in between (ballooning, virtio-mem): their devices would go on with the "
-     "old ones"                                                                                                        },
-    {"log-level",          "LEVEL",        set_log_level,          "error, warning, info (default) or debug, to stderr"},
-    {"print-capabilities", NULL,           set_print_capabilities, "print what this program can do, as JSON"           },
-    {"version",            NULL,           set_version,            "print the version"                                 },
-    {"help",               NULL,           set_help,               "print this text"                                   },
+     "old ones"                                                                                                            },
+    {"allow-unsafe-noiommu", NULL,           set_allow_unsafe_noiommu,
+     "serve devices that no IOMMU is in front of (VFIO's no-IOMMU mode): their clients can read "
+     "and write all of the host's memory"                                                                                  },
+    {"log-level",            "LEVEL",        set_log_level,            "error, warning, info (default) or debug, to stderr"},
+    {"print-capabilities",   NULL,           set_print_capabilities,   "print what this program can do, as JSON"           },
+    {"version",              NULL,           set_version,              "print the version"                                 },
+    {"help",                 NULL,           set_help,                 "print this text"                                   },
 };
 
 void config_print_help(FILE *out)

@@ -69,8 +69,30 @@ struct export
     time_t next_retry; /* of a reset or an opening that failed; monotonic seconds */
 };
 
+/* The newest kernels have such devices in iommufd too, with an IOAS that translates for nobody. */
+static int check_noiommu(const struct export *e, const struct sysfs_device *where)
+{
+    if (!where->noiommu)
+        return 0;
+    if (!e->settings->allow_unsafe_noiommu) {
+        log_error("%s is refused: no IOMMU is in front of it (its group is noiommu-%d), so it "
+                  "could read and write all of the host's memory; --allow-unsafe-noiommu serves "
+                  "it all the same",
+                  where->bdf, where->group);
+        return -EPERM;
+    }
+    if (e->settings->iommu == CONFIG_IOMMU_IOMMUFD) {
+        log_error("%s: no-IOMMU mode is served through VFIO's groups alone, not by --iommu iommufd",
+                  where->bdf);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static enum iommu_kind choose_iommu(const struct export *e, const struct sysfs_device *where)
 {
+    if (where->noiommu)
+        return IOMMU_NOIOMMU;
     switch (e->settings->iommu) {
     case CONFIG_IOMMU_IOMMUFD:
         return IOMMU_IOMMUFD;
@@ -88,6 +110,8 @@ static int enter_group(struct export *e, struct machine *machine)
     struct sysfs_device where;
     int ret = groups ? sysfs_find_device(e->host, e->bdf, &where) : -ENOMEM;
 
+    if (!ret)
+        ret = check_noiommu(e, &where);
     return ret ? ret : group_enter(&e->gd, groups, e->host, &where, choose_iommu(e, &where));
 }
 
@@ -449,6 +473,10 @@ int export_start(struct export *e, struct event_base *base, void (*finished)(voi
     e->finished = finished;
     e->finished_arg = arg;
     log_info("serving %s, DMA by %s", e->bdf, group_backend(&e->gd));
+    if (e->gd.where.noiommu)
+        log_warning("no IOMMU is in front of %s: its clients can read and write all of the host's "
+                    "memory (--allow-unsafe-noiommu)",
+                    e->bdf);
     if (e->listener)
         return listener_start(e->listener, base, on_accepted, e);
     return add_client(e, steal_fd(&e->connected));

@@ -2,15 +2,30 @@
 #include <string.h>
 
 #include "bridge/address_space.h"
+#include "bridge/config_space.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 #include "proto/validate.h"
 #include "server/handlers.h"
 
-static int check_map(const struct session *s, bool has_fd)
+/*
+ * A client that maps takes the device's addresses for its own memory's, and QEMU for one goes on
+ * after this error: its guest's DMA would hit the host's memory.
+ */
+static int refuse_untranslated(struct session *s)
+{
+    log_peer_warning("DMA_MAP: there is no IOMMU that could translate for the device; in this "
+                     "session it may do no DMA");
+    config_space_forbid_dma(s->device);
+    return -ENOTTY;
+}
+
+static int check_map(struct session *s, bool has_fd)
 {
     struct address_space_stats stats;
 
+    if (address_space_kind(s->as) == IOMMU_NOIOMMU)
+        return refuse_untranslated(s);
     if (!has_fd && s->strict_dma) {
         log_peer_warning("DMA_MAP without a descriptor (--strict-dma)");
         return -EINVAL;

@@ -201,6 +201,10 @@ static const struct mistake {
     MISTAKE("-d.*no such option", "-d", "sim:edu"),
     MISTAKE("more: not an option", "--device", "sim:edu", "--socket-path", "x.sock", "more"),
     MISTAKE("sim:nothing.*sim:edu", "--device", "sim:nothing", "--socket-path", "x.sock"),
+    MISTAKE("no IOMMU .*all of the host.s memory.*--allow-unsafe-noiommu", "--device",
+            "sim:edu-noiommu", "--socket-path", "x.sock"),
+    MISTAKE("groups alone.*--iommu iommufd", "--device", "sim:edu-noiommu", "--socket-path",
+            "x.sock", "--allow-unsafe-noiommu", "--iommu", "iommufd"),
     MISTAKE("01:00.0.*0000:01:00.0", "--device", "01:00.0", "--socket-path", "x.sock"),
     MISTAKE("neither a PCI address", "--device", "", "--socket-path", "x.sock"),
     MISTAKE("neither a PCI address", "--device", "../../etc/passwd", "--socket-path", "x.sock"),
@@ -299,6 +303,28 @@ static void serves_and_ends(void **state)
         assert_string_equal(output(&r, r.out), "");
         finish(&r);
     }
+}
+
+/* The operator is warned of that device, and of no other. */
+static void device_without_iommu(void **state)
+{
+    struct vfuc *c;
+    struct run r;
+
+    (void)state;
+    BEGIN(&r, "--device", "sim:edu-noiommu", "--socket-path", "x.sock", "--device", "sim:edu",
+          "--socket-path", "y.sock", "--allow-unsafe-noiommu", "--log-level", "warning");
+    c = connect_to("x.sock");
+    assert_is_edu(c);
+    vfuc_close(c);
+    c = connect_to("y.sock");
+    assert_is_edu(c);
+    vfuc_close(c);
+    terminate(&r, SIGTERM);
+    assert_true(matches(output(&r, r.err), "warning: .*0000:00:01.0: its clients can read and "
+                                           "write all of the host's memory"));
+    assert_int_equal(count_lines(r.text), 1);
+    finish(&r);
 }
 
 /* The socket file of a daemon that was killed. */
@@ -545,13 +571,21 @@ static void second_export_is_wrong(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(operators_mistakes),   cmocka_unit_test(path_in_use),
-    cmocka_unit_test(path_of_a_file),       cmocka_unit_test(serves_and_ends),
-    cmocka_unit_test(stale_socket),         cmocka_unit_test(socket_modes),
-    cmocka_unit_test(listening_descriptor), cmocka_unit_test(connected_descriptor),
-    cmocka_unit_test(datagram_descriptor),  cmocka_unit_test(version_and_help),
-    cmocka_unit_test(print_capabilities),   cmocka_unit_test(log_levels),
-    cmocka_unit_test(two_exports),          cmocka_unit_test(second_export_is_wrong),
+    cmocka_unit_test(operators_mistakes),
+    cmocka_unit_test(path_in_use),
+    cmocka_unit_test(path_of_a_file),
+    cmocka_unit_test(serves_and_ends),
+    cmocka_unit_test(device_without_iommu),
+    cmocka_unit_test(stale_socket),
+    cmocka_unit_test(socket_modes),
+    cmocka_unit_test(listening_descriptor),
+    cmocka_unit_test(connected_descriptor),
+    cmocka_unit_test(datagram_descriptor),
+    cmocka_unit_test(version_and_help),
+    cmocka_unit_test(print_capabilities),
+    cmocka_unit_test(log_levels),
+    cmocka_unit_test(two_exports),
+    cmocka_unit_test(second_export_is_wrong),
 };
 
 int main(int argc, char **argv)

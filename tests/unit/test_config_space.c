@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/pci_regs.h>
 
+#include "bridge/region.h"
 #include "tests/unit/fake_device.h"
 
 enum {
@@ -73,6 +74,40 @@ static void test_bits_stay(void **state)
     assert_int_equal(config_space_stop_decode(m.dev), -EIO);
 }
 
+static void write_config(uint64_t offset, const void *bytes, uint32_t count, const void *reaches)
+{
+    FAKE_EXPECT(m.f, .kind = FAKE_PWRITE,
+                .offset = FAKE_REGION_AT(VFIO_PCI_CONFIG_REGION_INDEX) + offset, .in = reaches,
+                .in_len = count, .len = count, .ret = count);
+    assert_int_equal(region_write(m.dev, VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes, count), 0);
+}
+
+/* Off now, and off in every write that covers the bit; nothing else is touched. */
+static void test_forbid_dma(void **state)
+{
+    (void)state;
+    fake_expect_command_read(m.f, DECODE | PCI_COMMAND_MASTER);
+    fake_expect_command_write(m.f, DECODE);
+    fake_expect_command_read(m.f, DECODE);
+    assert_int_equal(config_space_forbid_dma(m.dev), 0);
+    write_config(PCI_COMMAND, "\xff\xff", 2, "\xfb\xff");
+    write_config(PCI_COMMAND, "\x04", 1, "\x00");
+    write_config(2, "\xff\xff\xff\xff", 4, "\xff\xff\xfb\xff");
+    write_config(PCI_COMMAND + 1, "\xff", 1, "\xff");
+    write_config(0, "\xff\xff\xff\xff", 4, "\xff\xff\xff\xff");
+}
+
+/* What can't be stopped now is at least not started again. */
+static void test_forbid_dma_fails(void **state)
+{
+    (void)state;
+    fake_expect_command_read(m.f, PCI_COMMAND_MASTER);
+    fake_expect_command_write(m.f, 0);
+    fake_expect_command_read(m.f, PCI_COMMAND_MASTER);
+    assert_int_equal(config_space_forbid_dma(m.dev), -EIO);
+    write_config(PCI_COMMAND, "\x04", 1, "\x00");
+}
+
 static void expect_error(enum fake_kind kind)
 {
     FAKE_EXPECT(m.f, .kind = kind, .offset = FAKE_REGION_AT(VFIO_PCI_CONFIG_REGION_INDEX) + AT,
@@ -98,8 +133,10 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        device_test(test_stop_dma),  device_test(test_stop_decode), device_test(test_already_off),
-        device_test(test_bits_stay), device_test(test_errors),
+        device_test(test_stop_dma),         device_test(test_stop_decode),
+        device_test(test_already_off),      device_test(test_bits_stay),
+        device_test(test_errors),           device_test(test_forbid_dma),
+        device_test(test_forbid_dma_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

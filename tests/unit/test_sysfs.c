@@ -100,8 +100,10 @@ static void check_find(const struct find_case *c)
     expect_link(f, DEVICE "/iommu_group", c->group, c->group_err);
     if (c->driver || c->driver_err)
         expect_link(f, DEVICE "/driver", c->driver, c->driver_err);
-    if (!c->result)
+    if (!c->result) {
         FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE "/vfio-dev", .ret = -ENOENT);
+        FAKE_EXPECT(f, .kind = FAKE_READLINK, .ret = -ENOENT);
+    }
     log_capture_start(&capture);
     ret = sysfs_find_device(fake_host_base(f), BDF, &dev);
     log = log_capture_end(&capture);
@@ -142,13 +144,46 @@ static void test_found(void **state)
         expect_link(f, DEVICE "/driver", "../../../../bus/pci/drivers/vfio-pci", 0);
         FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE "/vfio-dev", .names = cases[i].names,
                     .ret = cases[i].err);
+        expect_link(f, "/sys/class/vfio/noiommu-42", NULL, -ENOENT);
         assert_int_equal(sysfs_find_device(fake_host_base(f), BDF, &dev), 0);
         assert_string_equal(dev.bdf, BDF);
         assert_string_equal(dev.driver, "vfio-pci");
         assert_int_equal(dev.group, 42);
         assert_string_equal(dev.cdev, cases[i].cdev);
+        assert_false(dev.noiommu);
         fake_host_free(f);
     }
+}
+
+static int find_with_group_file(const char *target, int err, struct sysfs_device *dev)
+{
+    struct fake_host *f = fake_host_new();
+    int ret;
+
+    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE, .names = "vendor");
+    expect_link(f, DEVICE "/iommu_group", "../../../../kernel/iommu_groups/0", 0);
+    expect_link(f, DEVICE "/driver", "../../../../bus/pci/drivers/vfio-pci", 0);
+    FAKE_EXPECT(f, .kind = FAKE_LIST, .path = DEVICE "/vfio-dev", .ret = -ENOENT);
+    expect_link(f, "/sys/class/vfio/noiommu-0", target, err);
+    log_capture_start(&capture);
+    ret = sysfs_find_device(fake_host_base(f), BDF, dev);
+    assert_int_equal(count_lines(log_capture_end(&capture)), ret ? 1 : 0);
+    fake_host_free(f);
+    return ret;
+}
+
+/* Nothing but the link's absence says that there is an IOMMU. */
+static void test_noiommu(void **state)
+{
+    struct sysfs_device dev;
+
+    (void)state;
+    assert_int_equal(find_with_group_file("../../devices/virtual/vfio/noiommu-0", 0, &dev), 0);
+    assert_true(dev.noiommu);
+    assert_int_equal(find_with_group_file(NULL, -ENOENT, &dev), 0);
+    assert_false(dev.noiommu);
+    assert_int_equal(find_with_group_file(NULL, -EACCES, &dev), -EACCES);
+    assert_int_equal(find_with_group_file(NULL, -ENAMETOOLONG, &dev), -ENAMETOOLONG);
 }
 
 /* A directory that is absent, and one with nothing in it. */
@@ -211,9 +246,13 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addresses), cmocka_unit_test_teardown(test_find_device, teardown),
-        cmocka_unit_test(test_found),     cmocka_unit_test(test_no_such_device),
-        cmocka_unit_test(test_blocker),   cmocka_unit_test(test_no_blocker),
+        cmocka_unit_test(test_addresses),
+        cmocka_unit_test_teardown(test_find_device, teardown),
+        cmocka_unit_test(test_found),
+        cmocka_unit_test(test_no_such_device),
+        cmocka_unit_test_teardown(test_noiommu, teardown),
+        cmocka_unit_test(test_blocker),
+        cmocka_unit_test(test_no_blocker),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
