@@ -163,14 +163,57 @@ static int run_checks(struct edu_bench *b)
     return CMD_OK;
 }
 
+struct copy {
+    uint64_t from, to, len;
+};
+
+/* The device's addresses have 28 bits, its buffer 4096 bytes. */
+static int parse_copy(char **argv, struct copy *copy)
+{
+    const uint64_t end = UINT64_C(1) << 28;
+
+    if (cmd_parse_number(argv[0], &copy->from) || cmd_parse_number(argv[1], &copy->to) ||
+        cmd_parse_number(argv[2], &copy->len))
+        return -EINVAL;
+    return copy->len <= EDU_BUFFER_SIZE && range_within(copy->from, copy->len, end) &&
+                   range_within(copy->to, copy->len, end)
+               ? 0
+               : -EINVAL;
+}
+
+/* Nothing is mapped: the addresses are what they are to the device. */
+static int run_copy(const struct cmd_target *target, const struct copy *copy)
+{
+    cleanup_(cmd_disconnectp) struct vfuc *c = NULL;
+    struct edu_transfer t = {.iova = (uint32_t)copy->from, .len = (uint32_t)copy->len};
+    int ret = cmd_connect(target, &c);
+
+    if (!ret)
+        ret = check_identity(&(struct edu_bench){.c = c});
+    if (ret)
+        return ret;
+    ret = edu_dma(c, &t);
+    t.to_ram = true;
+    t.iova = (uint32_t)copy->to;
+    if (!ret)
+        ret = edu_dma(c, &t);
+    if (ret)
+        return cmd_fail(ret, "DMA");
+    return cmd_ok("DMA of %u bytes from 0x%" PRIx64 " to the device and from there to 0x%" PRIx64,
+                  t.len, copy->from, copy->to);
+}
+
 int cmd_edu(const struct cmd_target *target, int argc, char **argv)
 {
     cleanup_(cmd_disconnectp) struct vfuc *c = NULL;
     cleanup_(edu_bench_close) struct edu_bench bench = {0};
+    struct copy copy;
     int ret;
 
+    if (argc == 4 && !strcmp(argv[0], "--copy") && !parse_copy(argv + 1, &copy))
+        return run_copy(target, &copy);
     if (argc > 1 || (argc == 1 && strcmp(argv[0], "--dma-forever")))
-        return cmd_usage("edu: [--dma-forever]");
+        return cmd_usage("edu: [--dma-forever | --copy FROM TO COUNT]");
     ret = cmd_connect(target, &c);
     if (!ret)
         ret = edu_bench_open(&bench, c);

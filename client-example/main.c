@@ -16,18 +16,19 @@ static const struct command_row {
     int (*run)(const struct cmd_target *target, int argc, char **argv);
 } commands[] = {
     {"info",  "",
-     "Show what the server offers: regions, interrupts, and the PCI config space in words.",  cmd_info },
+     "Show what the server offers: regions, interrupts, and the PCI config space in words.",      cmd_info },
     {"read",  "REGION OFFSET COUNT [FILE]",
      "Read COUNT bytes of a region; as a hex dump, or as they are into FILE.\n"
-     "REGION: an index, or bar0 … bar5, rom, config, vga.",                                 cmd_read },
+     "REGION: an index, or bar0 … bar5, rom, config, vga.",                                     cmd_read },
     {"write", "REGION OFFSET VALUE[:WIDTH] | REGION OFFSET --file FILE",
-     "Write a number of WIDTH (1, 2, 4 or 8; default 4) bytes, or a file's bytes.",           cmd_write},
-    {"edu",   "[--dma-forever]",
+     "Write a number of WIDTH (1, 2, 4 or 8; default 4) bytes, or a file's bytes.",               cmd_write},
+    {"edu",   "[--dma-forever | --copy FROM TO COUNT]",
      "Drive QEMU's edu device through all it can do and check each step: registers, DMA,\n"
-     "interrupts, DMA that must be stopped, reset. With --dma-forever: do DMA until killed.", cmd_edu  },
+     "interrupts, DMA that must be stopped, reset. With --dma-forever: do DMA until killed. With\n"
+     "--copy: move COUNT bytes by DMA between addresses that nobody has mapped (no-IOMMU mode).", cmd_edu  },
     {"nvme",  "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
-     "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",     cmd_nvme },
+     "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme },
 };
 
 static void print_help(FILE *out)

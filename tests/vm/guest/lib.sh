@@ -144,6 +144,16 @@ daemon_stop() {
 	ok "SIGTERM ends the daemon with status 0"
 }
 
+# refused WHAT PATTERN COMMAND: the command is one string for a shell.
+refused() {
+	local what=$1 pattern=$2 command=$3 status=0
+	timeout 120 bash -c "$command" >/tmp/refusal.log 2>&1 || status=$?
+	((status == 1)) || fail "$what: status $status"
+	[[ $(wc -l </tmp/refusal.log) == 1 ]] || fail "$what: said in more or less than one line"
+	grep -Eq "$pattern" /tmp/refusal.log || fail "$what: does not name the cause ($pattern)"
+	ok "$what: status 1 and the line \"$(cat /tmp/refusal.log)\""
+}
+
 name_lines() {
 	local line
 	while IFS= read -r line; do
