@@ -10,13 +10,14 @@
 #include "bridge/sim/sim_internal.h"
 #include "proto/base/arith.h"
 
-/* An access in progress; one of the two buffers is set. */
+/* An access in progress; the buffer of its direction is set. */
 struct access {
     struct sim_device *dev;
     unsigned bar;
     uint64_t offset;
     size_t left;
     unsigned widest;
+    bool write;
     uint8_t *to;
     const uint8_t *from;
 };
@@ -61,20 +62,20 @@ static void advance(struct access *a, size_t n)
 {
     a->offset += n;
     a->left -= n;
-    if (a->to)
-        a->to += n;
-    else
+    if (a->write)
         a->from += n;
+    else
+        a->to += n;
 }
 
 static void copy_ram(struct access *a, size_t len)
 {
     char *ram = a->dev->ram[a->bar] + a->offset;
 
-    if (a->to)
-        memcpy(a->to, ram, len);
-    else
+    if (a->write)
         memcpy(ram, a->from, len);
+    else
+        memcpy(a->to, ram, len);
 }
 
 /* A port that is not decoded answers as no device would. */
@@ -84,7 +85,7 @@ static void do_registers(struct access *a, unsigned width)
     bool decoded = !is_io(a) || sim_pci_io_enabled(a->dev);
     uint64_t value = 0;
 
-    if (a->to) {
+    if (!a->write) {
         value = decoded ? model->bar_read(a->dev->state, a->bar, a->offset, width) : UINT64_MAX;
         value = htole64(value);
         memcpy(a->to, &value, width);
@@ -109,7 +110,7 @@ static int step(struct access *a)
     unsigned width;
 
     if (hidden) {
-        if (a->to)
+        if (!a->write)
             memset(a->to, 0xff, hidden);
         advance(a, hidden);
         return 0;
@@ -152,8 +153,8 @@ ssize_t sim_bar_read(struct sim_device *dev, unsigned bar, uint64_t offset, void
 ssize_t sim_bar_write(struct sim_device *dev, unsigned bar, uint64_t offset, const void *buf,
                       size_t len)
 {
-    return run(
-        &(struct access){.dev = dev, .bar = bar, .offset = offset, .left = len, .from = buf});
+    return run(&(struct access){
+        .dev = dev, .bar = bar, .offset = offset, .left = len, .write = true, .from = buf});
 }
 
 void sim_bar_transfer(struct sim_device *dev, unsigned bar, uint64_t offset, void *buf, size_t len,
@@ -165,6 +166,7 @@ void sim_bar_transfer(struct sim_device *dev, unsigned bar, uint64_t offset, voi
         .offset = offset,
         .left = len,
         .widest = 4,
+        .write = write,
         .to = write ? NULL : buf,
         .from = write ? buf : NULL,
     };

@@ -1,5 +1,5 @@
 /*
- * As vfio_pci_dmabuf.c of Linux 7.0 answers; the order of the checks decides the errno when several
+ * As vfio_pci_dmabuf.c of Linux 7.3 answers; the order of the checks decides the errno when several
  * are wrong.
  */
 #include "bridge/sim/sim_dmabuf.h"
@@ -139,7 +139,9 @@ void sim_dmabuf_move(struct sim_device *dev, bool revoked)
     struct sim_dmabuf *dmabuf;
 
     LIST_FOREACH(dmabuf, &dev->dmabufs, link)
-    move(dmabuf, revoked);
+    {
+        move(dmabuf, revoked);
+    }
 }
 
 void sim_dmabuf_close(struct sim_device *dev)

@@ -160,7 +160,9 @@ unsigned sim_vma_count(struct sim *sim)
 
     pthread_mutex_lock(&sim->vmas.lock);
     LIST_FOREACH(vma, &sim->vmas.list, link)
-    count++;
+    {
+        count++;
+    }
     pthread_mutex_unlock(&sim->vmas.lock);
     return count;
 }

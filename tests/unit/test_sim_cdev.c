@@ -83,12 +83,15 @@ static void nothing_works_before_bind(void **state)
     };
     struct fixture *fx = *state;
     uint32_t value = 0;
+    void *addr;
 
     fx->device = fx_open(fx, FD_CDEV);
     for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
         assert_int_equal(fx_ioctl(fx, fx->device, requests[i], NULL), -EINVAL);
     assert_int_equal(fx_read(fx, VFIO_PCI_CONFIG_REGION_INDEX, 0, &value, 4), -EINVAL);
     assert_int_equal(fx_write(fx, VFIO_PCI_CONFIG_REGION_INDEX, 0, &value, 4), -EINVAL);
+    assert_int_equal(host_mmap(fx->host, &addr, FX_PAGE, PROT_READ, MAP_SHARED, fx->device, 0),
+                     -EINVAL);
 }
 
 static int bind_with(struct fixture *fx, uint32_t argsz, uint32_t flags, int fd)
