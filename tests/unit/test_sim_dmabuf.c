@@ -349,7 +349,7 @@ static void while_revoked(void **state)
 static void the_device_is_closed(void **state)
 {
     struct fixture *fx = *state;
-    int fd = export_bar();
+    int fd = export_bar(), fresh;
 
     assert_int_equal(map(fx, fd, 0, FX_PAGE), 0);
     host_close(peer.host, &peer.device);
@@ -362,7 +362,13 @@ static void the_device_is_closed(void **state)
     assert_int_equal(map(fx, fd, 0, FX_PAGE), -ENODEV);
     decode_off_and_on();
     assert_int_equal(map(fx, fd, 0, FX_PAGE), -ENODEV);
+    /* The end of the old one leaves those alone that are exported since. */
+    fresh = export_bar();
     host_close(fx->host, &fd);
+    assert_int_equal(map(fx, fresh, 0, FX_PAGE), 0);
+    reset();
+    assert_int_equal(fx_dma_put(fx, PEER_IOVA, "a", 1), -EFAULT);
+    host_close(fx->host, &fresh);
 }
 
 /* Its address is not that of memory that could be pinned. */
