@@ -96,7 +96,9 @@ static void grant_all(struct peers *peers, const struct peer_device *pd,
     struct peer_wish *wish;
 
     TAILQ_FOREACH(wish, &peers->wishes, link)
-    grant(wish, pd, window);
+    {
+        grant(wish, pd, window);
+    }
 }
 
 static void ungrant(struct peer_wish *wish)

@@ -146,7 +146,9 @@ static int change_domain(struct group *g, struct iommu_context *context)
     struct group_device *gd;
 
     TAILQ_FOREACH(gd, &g->devices, link)
-    close_device(gd);
+    {
+        close_device(gd);
+    }
     domain_unref(g->domain);
     g->domain = NULL;
     g->broken = false;
