@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "proto/base/fd.h"
@@ -28,17 +29,36 @@ struct daemon {
     struct export *exports[CONFIG_MAX_EXPORTS];
     struct worker *workers[CONFIG_MAX_EXPORTS];
     struct event_base *base;
-    struct event *on_term, *on_int, *on_finished;
+    struct event *on_signal, *on_finished;
+    int signals;  /* signalfd: SIGTERM and SIGINT */
     int finished; /* eventfd: counts the exports that have nothing more to serve */
     size_t n_finished;
 };
 
-static void on_signal(evutil_socket_t signal, short what, void *arg)
+/*
+ * The signals that end the daemon are read, not handled: they interrupt nothing, and one that comes
+ * during the start waits until the loop runs and no socket file is left behind.
+ */
+static int open_signals(void)
+{
+    sigset_t ending;
+
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &ending, NULL);
+    return signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *arg)
 {
     struct daemon *d = arg;
+    struct signalfd_siginfo info;
 
     (void)what;
-    log_info("%s: ending", strsignal(signal));
+    if (read(fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    log_info("%s: ending", strsignal((int)info.ssi_signo));
     event_base_loopbreak(d->base);
 }
 
@@ -80,21 +100,17 @@ static bool add_event(struct event *event)
     return event && !event_add(event, NULL);
 }
 
-/* Before the first export: a signal during the start must not leave a socket file behind. */
 static int watch_for_end(struct daemon *d)
 {
-    d->on_term = evsignal_new(d->base, SIGTERM, on_signal, d);
-    d->on_int = evsignal_new(d->base, SIGINT, on_signal, d);
+    d->on_signal = event_new(d->base, d->signals, EV_READ | EV_PERSIST, on_signal, d);
     d->on_finished = event_new(d->base, d->finished, EV_READ | EV_PERSIST, on_finished, d);
-    return add_event(d->on_term) && add_event(d->on_int) && add_event(d->on_finished) ? 0 : -ENOMEM;
+    return add_event(d->on_signal) && add_event(d->on_finished) ? 0 : -ENOMEM;
 }
 
 static void stop_watching(struct daemon *d)
 {
-    if (d->on_term)
-        event_free(d->on_term);
-    if (d->on_int)
-        event_free(d->on_int);
+    if (d->on_signal)
+        event_free(d->on_signal);
     if (d->on_finished)
         event_free(d->on_finished);
 }
@@ -149,9 +165,10 @@ static int serve(struct daemon *d)
 
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
+    d->signals = open_signals();
     d->finished = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     d->base = event_base_new();
-    ret = d->finished >= 0 && d->base ? watch_for_end(d) : -ENOMEM;
+    ret = d->signals >= 0 && d->finished >= 0 && d->base ? watch_for_end(d) : -ENOMEM;
     if (!ret)
         ret = create_exports(d);
     if (!ret)
@@ -167,6 +184,7 @@ static int serve(struct daemon *d)
     if (d->base)
         event_base_free(d->base);
     fd_close(&d->finished);
+    fd_close(&d->signals);
     return ret;
 }
 
@@ -183,7 +201,7 @@ static int print_capabilities(void)
 
 int main(int argc, char **argv)
 {
-    static struct daemon d = {.finished = -1};
+    static struct daemon d = {.signals = -1, .finished = -1};
     int ret = config_parse(&d.config, argc, argv);
 
     if (ret)

@@ -97,10 +97,17 @@ static const char *output(struct run *r, int fd)
 /* Its exit status. The outputs stay until finish. */
 static int await_end(struct run *r)
 {
+    int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
     int status;
+    pid_t pid;
 
-    assert_int_equal(waitpid(r->pid, &status, 0), r->pid);
-    assert_true(WIFEXITED(status));
+    while (!(pid = waitpid(r->pid, &status, WNOHANG)) && harness_now_ms() < deadline)
+        harness_pause();
+    if (!pid)
+        fail_msg("does not end: %s", output(r, r->err));
+    assert_int_equal(pid, r->pid);
+    if (!WIFEXITED(status))
+        fail_msg("ended by signal %d: %s", WTERMSIG(status), output(r, r->err));
     return WEXITSTATUS(status);
 }
 
@@ -325,6 +332,23 @@ static void device_without_iommu(void **state)
                                            "write all of the host's memory"));
     assert_int_equal(count_lines(r.text), 1);
     finish(&r);
+}
+
+/* A signal that comes before the daemon can act on it: it is not lost, and no file stays behind. */
+static void ends_during_the_start(void **state)
+{
+    sigset_t term, before;
+    struct run r;
+
+    (void)state;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    assert_int_equal(pthread_sigmask(SIG_BLOCK, &term, &before), 0); /* the daemon inherits it */
+    BEGIN(&r, "--device", "sim:edu", "--socket-path", "x.sock");
+    terminate(&r, SIGTERM);
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
+    finish(&r);
+    assert_int_equal(access("x.sock", F_OK), -1);
 }
 
 /* The socket file of a daemon that was killed. */
@@ -576,6 +600,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(path_of_a_file),
     cmocka_unit_test(serves_and_ends),
     cmocka_unit_test(device_without_iommu),
+    cmocka_unit_test(ends_during_the_start),
     cmocka_unit_test(stale_socket),
     cmocka_unit_test(socket_modes),
     cmocka_unit_test(listening_descriptor),
