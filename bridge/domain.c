@@ -16,8 +16,8 @@ struct domain_mapping {
     uint32_t prot;
     struct memory_file file;       /* its descriptor is not kept */
     const struct iommu_peer *peer; /* instead of a file: only its address is kept */
-    unsigned users;
-    void *cookie; /* the backend's */
+    unsigned users;                /* 0: abandoned */
+    void *cookie;                  /* the backend's */
 };
 
 struct domain {
@@ -55,11 +55,27 @@ struct domain *domain_ref(struct domain *domain)
     return domain;
 }
 
+/* With the domain they are gone in the kernel. */
+static void free_abandoned(struct domain *domain)
+{
+    struct iommu *iommu = domain->iommu;
+    struct map_entry *entry;
+
+    while ((entry = map_table_next(&domain->table, 0))) {
+        struct domain_mapping *m = (struct domain_mapping *)entry;
+
+        assert(!m->users);
+        iommu->ops->abandon(iommu, m->at.size, m->cookie);
+        map_table_remove(&domain->table, &m->at);
+        free(m);
+    }
+}
+
 void domain_unref(struct domain *domain)
 {
     if (!domain || --domain->refs)
         return;
-    assert(!domain->table.count);
+    free_abandoned(domain);
     domain->iommu->ops->destroy(domain->iommu);
     iommu_context_unref(domain->context);
     pthread_mutex_destroy(&domain->lock);
@@ -98,11 +114,12 @@ void domain_get_info(struct domain *domain, struct iommu_info *info)
     pthread_mutex_unlock(&domain->lock);
 }
 
+/* Whether it may stay pinned is no part of what the device sees. */
 static bool is_same(const struct domain_mapping *a, const struct domain_mapping *b)
 {
-    return a->at.iova == b->at.iova && a->at.size == b->at.size && a->prot == b->prot &&
-           a->file.dev == b->file.dev && a->file.ino == b->file.ino &&
-           a->file.offset == b->file.offset && a->peer == b->peer;
+    return a->at.iova == b->at.iova && a->at.size == b->at.size &&
+           !((a->prot ^ b->prot) & ~(uint32_t)IOMMU_STABLE) && a->file.dev == b->file.dev &&
+           a->file.ino == b->file.ino && a->file.offset == b->file.offset && a->peer == b->peer;
 }
 
 static int join_mapping(struct domain *domain, const struct domain_mapping *wanted,
@@ -111,7 +128,7 @@ static int join_mapping(struct domain *domain, const struct domain_mapping *want
     struct map_entry *entry = map_table_find(&domain->table, wanted->at.iova);
     struct domain_mapping *there = (struct domain_mapping *)entry;
 
-    if (!there || !is_same(there, wanted)) {
+    if (!there || !there->users || !is_same(there, wanted)) {
         log_peer_warning("DMA_MAP: another device of the IOMMU group has something else mapped "
                          "within 0x%" PRIx64 " bytes at 0x%" PRIx64,
                          wanted->at.size, wanted->at.iova);
@@ -205,15 +222,8 @@ int domain_unmap(struct domain *domain, struct domain_mapping *mapping)
 
 void domain_abandon(struct domain *domain, struct domain_mapping *mapping)
 {
-    struct iommu *iommu = domain->iommu;
-
     pthread_mutex_lock(&domain->lock);
-    if (!--mapping->users) {
-        iommu->ops->abandon(iommu, mapping->at.size, mapping->cookie);
-        iommu->stray = true;
-        map_table_remove(&domain->table, &mapping->at);
-        free(mapping);
-    }
+    domain->iommu->stray |= !--mapping->users;
     pthread_mutex_unlock(&domain->lock);
 }
 

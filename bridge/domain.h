@@ -40,7 +40,8 @@ void domain_get_info(struct domain *domain, struct iommu_info *info);
 
 /*
  * Maps size bytes of a file that was checked. *out: for domain_unmap or domain_abandon. -EEXIST:
- * another device of the group has something else mapped there.
+ * another device of the group has something else mapped there. A mapping that is there already is
+ * the same whether IOMMU_STABLE or not, and stays what it was made as.
  */
 int domain_map(struct domain *domain, uint64_t iova, uint64_t size, uint32_t prot,
                const struct memory_file *file, struct domain_mapping **out);
@@ -55,7 +56,10 @@ int domain_map_peer(struct domain *domain, uint64_t iova, uint64_t size, uint32_
 /* After an error the mapping is as it was. */
 int domain_unmap(struct domain *domain, struct domain_mapping *mapping);
 
-/* For a mapping that can't be unmapped: its translation may stay for as long as the domain. */
+/*
+ * For a mapping that can't be unmapped: its translation may stay for as long as the domain, and so
+ * the memory that the kernel knows by its address in this process. Its range is taken until then.
+ */
 void domain_abandon(struct domain *domain, struct domain_mapping *mapping);
 
 /* The kernel may have translations that nobody has mapped; only the domain's end removes them. */
