@@ -46,7 +46,13 @@ struct iommufd_memory {
     bool has_stash, no_stash; /* made; could not be made */
     uint32_t stash, stash_hwpt;
     TAILQ_HEAD(, iommufd_piece) kept; /* the longest unused first */
-    uint64_t kept_bytes, keep_bytes;  /* and how many they may be */
+    unsigned n_kept;
+    uint64_t kept_bytes, keep_bytes; /* and how many they may be */
+};
+
+enum {
+    /* Some kernels need a mapping in this process for each, of which it has some 65,000. */
+    MAX_KEPT = 1024,
 };
 
 int iommufd_memory_create(struct iommufd_context *context, struct iommufd_memory **out)
@@ -83,7 +89,21 @@ static void free_piece(struct iommufd_memory *memory, struct iommufd_piece *piec
     free(piece);
 }
 
-/* Takes it out of the stash, if it is there and nobody has it mapped. */
+static void enter_kept(struct iommufd_memory *memory, struct iommufd_piece *piece)
+{
+    TAILQ_INSERT_TAIL(&memory->kept, piece, kept);
+    memory->n_kept++;
+    memory->kept_bytes += piece->key.size;
+}
+
+static void leave_kept(struct iommufd_memory *memory, struct iommufd_piece *piece)
+{
+    TAILQ_REMOVE(&memory->kept, piece, kept);
+    memory->n_kept--;
+    memory->kept_bytes -= piece->key.size;
+}
+
+/* Takes it out of the stash. */
 static void drop_kept(struct iommufd_memory *memory, struct iommufd_piece *piece)
 {
     struct iommufd_range range = {
@@ -96,14 +116,13 @@ static void drop_kept(struct iommufd_memory *memory, struct iommufd_piece *piece
     if (ret)
         log_peer_warning("0x%" PRIx64 " bytes of client memory stay pinned in the stash: %s",
                          piece->key.size, strerror(-ret));
-    TAILQ_REMOVE(&memory->kept, piece, kept);
-    memory->kept_bytes -= piece->key.size;
+    leave_kept(memory, piece);
     free_piece(memory, piece);
 }
 
 static void keep_at_most(struct iommufd_memory *memory, uint64_t bytes)
 {
-    while (memory->kept_bytes > bytes)
+    while (memory->kept_bytes > bytes || memory->n_kept > MAX_KEPT)
         drop_kept(memory, TAILQ_FIRST(&memory->kept));
 }
 
@@ -150,9 +169,9 @@ static int create_stash(struct iommufd_memory *memory, uint32_t dev_id)
             iommufd_context_free_object(context, memory->stash);
     }
     if (ret)
-        log_warning("client memory can't be kept pinned (--stable-memory): no page table without "
-                    "a device: %s",
-                    strerror(-ret));
+        log_peer_warning("client memory can't be kept pinned (--stable-memory): no page table "
+                         "without a device: %s",
+                         strerror(-ret));
     memory->has_stash = !ret;
     memory->no_stash = ret;
     return ret;
@@ -164,7 +183,7 @@ static void stash_piece(struct iommufd_memory *memory, struct iommufd_piece *pie
 {
     int ret;
 
-    if (piece->stashed || !memory->keep_bytes || create_stash(memory, dev_id))
+    if (piece->stashed || piece->key.size > memory->keep_bytes || create_stash(memory, dev_id))
         return;
     ret = iommufd_context_copy_anywhere(memory->context, memory->stash, &piece->stash_iova, range);
     if (ret)
@@ -183,7 +202,7 @@ static int map_file(struct iommufd_memory *memory, struct iommufd_piece *piece,
     if (ret != -ENOTTY)
         return ret;
     if (!memory->no_map_file)
-        log_info("this kernel has no IOAS_MAP_FILE: client memory is mapped into the daemon");
+        log_peer_info("this kernel has no IOAS_MAP_FILE: client memory is mapped into the daemon");
     memory->no_map_file = true;
     ret = iommu_mmap_client_file(iommufd_context_host(memory->context), &piece->address,
                                  range->size, range->prot, fd, offset);
@@ -213,6 +232,18 @@ static int map_new(struct iommufd_memory *memory, const struct piece_key *key,
     return ret;
 }
 
+/* What is kept counts against the limit on locked memory as what is mapped does. */
+static int map_new_or_forget(struct iommufd_memory *memory, const struct piece_key *key,
+                             const struct iommufd_range *range, int fd, struct iommufd_piece **out)
+{
+    int ret = map_new(memory, key, range, fd, out);
+
+    if (ret != -ENOMEM || !memory->n_kept)
+        return ret;
+    keep_at_most(memory, 0);
+    return map_new(memory, key, range, fd, out);
+}
+
 static int copy_piece(struct iommufd_memory *memory, const struct iommufd_piece *piece,
                       const struct iommufd_range *range)
 {
@@ -226,10 +257,8 @@ static int copy_piece(struct iommufd_memory *memory, const struct iommufd_piece 
 static void enter_place(struct iommufd_memory *memory, struct iommufd_piece *piece,
                         struct iommufd_place *place, const struct iommufd_range *range)
 {
-    if (TAILQ_EMPTY(&piece->places) && piece->stashed) {
-        TAILQ_REMOVE(&memory->kept, piece, kept);
-        memory->kept_bytes -= piece->key.size;
-    }
+    if (TAILQ_EMPTY(&piece->places) && piece->stashed)
+        leave_kept(memory, piece);
     place->piece = piece;
     place->ioas = range->ioas;
     place->iova = range->iova;
@@ -248,7 +277,8 @@ static int map_locked(struct iommufd_memory *memory, struct iommufd_place *place
         drop_kept(memory, piece);
         piece = NULL;
     }
-    ret = piece ? copy_piece(memory, piece, range) : map_new(memory, key, range, fd, &piece);
+    ret = piece ? copy_piece(memory, piece, range)
+                : map_new_or_forget(memory, key, range, fd, &piece);
     if (ret)
         return ret;
     enter_place(memory, piece, place, range);
@@ -286,12 +316,10 @@ static void drop_places(struct iommufd_memory *memory, struct iommufd_place *pla
         TAILQ_REMOVE(&piece->places, &places[i], link);
         if (!TAILQ_EMPTY(&piece->places))
             continue;
-        if (piece->stashed) {
-            TAILQ_INSERT_TAIL(&memory->kept, piece, kept);
-            memory->kept_bytes += piece->key.size;
-        } else {
+        if (piece->stashed)
+            enter_kept(memory, piece);
+        else
             free_piece(memory, piece);
-        }
     }
     keep_at_most(memory, memory->keep_bytes);
 }

@@ -9,7 +9,8 @@
  *
  * A piece that is mapped with IOMMU_STABLE is copied to the *stash* too: an IOAS that no device is
  * attached to, with an HWPT of its own, without which an IOAS would not pin. There it stays pinned
- * when nobody has it mapped, until its turn comes to make room for others.
+ * when nobody has it mapped, until its turn comes to make room for others, or the limit on locked
+ * memory is reached.
  *
  * Any thread.
  */
