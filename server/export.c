@@ -230,6 +230,7 @@ static void end_session(struct export *e)
         if (e->gd.device)
             still_quarantined(e);
     }
+    group_forget(&e->gd);
     /* By now the kernel holds nothing for this client, whichever way it was undone. */
     quota_release(e->quota, &e->session.peer, e->session.charged);
     log_peer_info("session of pid %d, uid %u has ended", e->session.peer.pid, e->session.peer.uid);

@@ -338,13 +338,23 @@ void group_rebuild(struct group_device *gd)
         log_peer_warning("the device is closed until a client comes: %s", strerror(-ret));
 }
 
-void group_release(struct group_device *gd)
+/* After a rebuild the group's context may not be the tenant's any more. */
+void group_forget(struct group_device *gd)
 {
     struct group *g = gd->group;
 
     pthread_mutex_lock(&g->lock);
     if (g->domain)
         iommu_context_forget(domain_context(g->domain));
+    iommu_context_forget(tenant_context(g->tenant));
+    pthread_mutex_unlock(&g->lock);
+}
+
+void group_release(struct group_device *gd)
+{
+    struct group *g = gd->group;
+
+    pthread_mutex_lock(&g->lock);
     drop_hold(gd);
     open_device(gd);
     pthread_mutex_unlock(&g->lock);

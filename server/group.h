@@ -67,6 +67,12 @@ int group_hold(struct group_device *gd, const struct peer *who, uint64_t keep);
  */
 void group_rebuild(struct group_device *gd);
 
+/*
+ * Unpins what iommu_context_keep() has kept of the client's memory. After a session of a device
+ * that is held, and stays so if it is not clean.
+ */
+void group_forget(struct group_device *gd);
+
 /* The device is clean, and free for the next client. */
 void group_release(struct group_device *gd);
 
