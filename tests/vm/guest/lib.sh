@@ -126,6 +126,7 @@ daemon_start() {
 		sockets+=("${1#*=}")
 		shift
 	done
+	: >"$daemon_log" # now: the job's own redirection may come after the first look at the file
 	vfio-userd "${args[@]}" --iommu "$BACKEND" "${@:2}" 2>"$daemon_log" &
 	daemon=$!
 	for socket in "${sockets[@]}"; do
