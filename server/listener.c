@@ -2,8 +2,11 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -73,6 +76,44 @@ static int bind_path(int fd, const struct sockaddr_un *addr, mode_t mode)
     return ret;
 }
 
+/*
+ * Between bind and listen a socket looks as if its server had died, and one that was found dead may
+ * be another's by the time it is removed. So nobody binds but who holds the lock file beside it.
+ * That is there no longer than this takes: to find it locked, or gone since it was opened, is to
+ * have met another server's start.
+ */
+static int take_lock(const char *path)
+{
+    cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    struct stat held, there;
+
+    if (fd < 0)
+        return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+    if (fstat(fd, &held) < 0 || lstat(path, &there) < 0 || held.st_dev != there.st_dev ||
+        held.st_ino != there.st_ino)
+        return -EADDRINUSE;
+    return steal_fd(&fd);
+}
+
+static int bind_and_listen(int fd, const struct sockaddr_un *addr, mode_t mode)
+{
+    char lock_path[sizeof(addr->sun_path) + sizeof(".lock")];
+    cleanup_close_ int lock = -1;
+    int ret;
+
+    snprintf(lock_path, sizeof(lock_path), "%s.lock", addr->sun_path);
+    lock = take_lock(lock_path);
+    if (lock < 0)
+        return lock;
+    ret = bind_path(fd, addr, mode);
+    if (!ret && listen(fd, BACKLOG) < 0)
+        ret = -errno;
+    unlink(lock_path);
+    return ret;
+}
+
 int listener_bind(struct listener **out, const char *path, mode_t mode)
 {
     cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -84,14 +125,12 @@ int listener_bind(struct listener **out, const char *path, mode_t mode)
     if (strlen(path) >= sizeof(addr.sun_path))
         return -ENAMETOOLONG;
     strcpy(addr.sun_path, path);
-    ret = bind_path(fd, &addr, mode);
+    ret = bind_and_listen(fd, &addr, mode);
     if (ret == -EADDRINUSE) {
         log_error("socket path %s is in use: another server listens on it, or it is no socket",
                   path);
         return ret;
     }
-    if (!ret && listen(fd, BACKLOG) < 0)
-        ret = -errno;
     if (ret) {
         log_error("can't listen on socket path %s: %s", path, strerror(-ret));
         return ret;
@@ -170,9 +209,10 @@ void listener_free(struct listener *l)
 {
     if (!l)
         return;
-    fd_close(&l->fd);
+    /* Before it is closed: what nobody listens on, another server may have replaced already. */
     if (l->path)
         unlink(l->path);
+    fd_close(&l->fd);
     free(l->path);
     free(l);
 }

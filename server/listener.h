@@ -13,7 +13,8 @@ struct listener;
 
 /*
  * Binds and listens on path. A socket file that nobody listens on any more is replaced;
- * one in use is -EADDRINUSE. 0 or -errno, logged.
+ * one in use, or that another server is about to use, is -EADDRINUSE. A file
+ * PATH.lock is beside it during the call. 0 or -errno, logged.
  */
 int listener_bind(struct listener **out, const char *path, mode_t mode);
 

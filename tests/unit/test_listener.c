@@ -3,13 +3,17 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "proto/base/arith.h"
@@ -67,6 +71,35 @@ static void let_time_pass(void)
     assert_non_null(waiting);
     event_active(waiting, EV_TIMEOUT, 1);
     waiting = NULL;
+}
+
+/* In the place of libc's: tells, when a file is to be removed. */
+static void (*removing)(const char *name);
+
+int __real_unlink(const char *name);
+int __wrap_unlink(const char *name);
+
+int __wrap_unlink(const char *name)
+{
+    if (removing)
+        removing(name);
+    return __real_unlink(name);
+}
+
+/* In the place of libc's: the file is removed by who held it, between its opening and this. */
+static bool lock_is_gone;
+
+int __real_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation);
+
+int __wrap_flock(int fd, int operation)
+{
+    char lock[80];
+
+    snprintf(lock, sizeof(lock), "%s.lock", path);
+    if (lock_is_gone)
+        __real_unlink(lock);
+    return __real_flock(fd, operation);
 }
 
 static int group_setup(void **state)
@@ -267,6 +300,131 @@ static void test_file_is_removed(void **state)
     listener_free(l);
     assert_int_equal(access(path, F_OK), -1);
     listener_free(NULL);
+}
+
+static unsigned removed_alive;
+
+static void count_if_alive(const char *name)
+{
+    int client = try_connect();
+
+    removed_alive += !strcmp(name, path) && client >= 0;
+    if (client >= 0)
+        fd_close(&client);
+}
+
+/* While the file is there somebody listens: what is dead another server may replace at any time. */
+static void test_removed_before_the_end(void **state)
+{
+    struct listener *l = new_listener();
+
+    (void)state;
+    removed_alive = 0;
+    removing = count_if_alive;
+    listener_free(l);
+    removing = NULL;
+    assert_int_equal(removed_alive, 1);
+}
+
+static void test_another_start(void **state)
+{
+    char lock[80];
+    int fd;
+
+    (void)state;
+    snprintf(lock, sizeof(lock), "%s.lock", path);
+    fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_refused(path, -EADDRINUSE);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(access(lock, F_OK), 0);
+
+    lock_is_gone = true;
+    fd_close(&fd);
+    assert_refused(path, -EADDRINUSE);
+    lock_is_gone = false;
+
+    fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    fd_close(&fd); /* as a server that died in its start leaves it */
+    listener_free(new_listener());
+    assert_int_equal(access(lock, F_OK), -1);
+}
+
+/* A server's process: tries when the gate ends, tells by a byte, and listens until it is killed. */
+static pid_t start_server(const int *gate, int results)
+{
+    struct listener *l;
+    char told = '-';
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+    close(gate[1]);
+    while (read(gate[0], &told, 1) > 0) {
+    }
+    switch (listener_bind(&l, path, 0600)) {
+    case 0:
+        told = 'l';
+        break;
+    case -EADDRINUSE:
+        told = 'u';
+        break;
+    }
+    if (write(results, &told, 1) == 1)
+        pause();
+    _exit(1);
+}
+
+/* Returns how many listen; each of the others has found the path in use. */
+static unsigned start_servers_at_once(pid_t *pids, unsigned n)
+{
+    int gate[2], results[2];
+    unsigned listening = 0;
+
+    assert_int_equal(pipe2(gate, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(results, O_CLOEXEC), 0);
+    for (unsigned i = 0; i < n; i++)
+        pids[i] = start_server(gate, results[1]);
+    fd_close(&gate[1]);
+    fd_close(&results[1]);
+    for (unsigned i = 0; i < n; i++) {
+        char told;
+
+        assert_int_equal(read(results[0], &told, 1), 1);
+        assert_true(told == 'l' || told == 'u');
+        listening += told == 'l';
+    }
+    fd_close(&gate[0]);
+    fd_close(&results[0]);
+    return listening;
+}
+
+/* Of servers that start at once where a dead one has left its file, one listens, on that path. */
+static void test_starts_at_once(void **state)
+{
+    enum {
+        SERVERS = 4,
+        ROUNDS = 100,
+    };
+
+    (void)state;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        int dead = new_bound(), client;
+        pid_t pids[SERVERS];
+
+        fd_close(&dead);
+        assert_int_equal(start_servers_at_once(pids, SERVERS), 1);
+        client = new_client();
+        fd_close(&client);
+        for (unsigned i = 0; i < SERVERS; i++) {
+            kill(pids[i], SIGKILL);
+            assert_int_equal(waitpid(pids[i], NULL, 0), pids[i]);
+        }
+        assert_int_equal(unlink(path), 0);
+    }
 }
 
 static void on_accepted(int sock, void *arg)
@@ -473,14 +631,25 @@ static void test_adopt_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        listener_test(test_modes),           listener_test(test_in_use),
-        listener_test(test_stale),           listener_test(test_what_is_no_socket),
-        listener_test(test_bad_paths),       listener_test(test_no_descriptor_free),
-        listener_test(test_file_is_removed), listener_test(test_accept),
-        listener_test(test_close_on_exec),   listener_test(test_client_has_gone),
-        listener_test(test_client_lost),     listener_test(test_pause),
-        listener_test(test_stop_in_a_pause), listener_test(test_stop),
-        listener_test(test_adopt),           listener_test(test_adopt_nothing),
+        listener_test(test_modes),
+        listener_test(test_in_use),
+        listener_test(test_stale),
+        listener_test(test_what_is_no_socket),
+        listener_test(test_bad_paths),
+        listener_test(test_no_descriptor_free),
+        listener_test(test_file_is_removed),
+        listener_test(test_accept),
+        listener_test(test_close_on_exec),
+        listener_test(test_client_has_gone),
+        listener_test(test_client_lost),
+        listener_test(test_pause),
+        listener_test(test_stop_in_a_pause),
+        listener_test(test_stop),
+        listener_test(test_adopt),
+        listener_test(test_adopt_nothing),
+        listener_test(test_removed_before_the_end),
+        listener_test(test_another_start),
+        listener_test(test_starts_at_once),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
