@@ -14,9 +14,11 @@
 static const struct backend {
     const char *name;
     enum config_iommu iommu;
+    enum sim_iommufd kernel;
 } backends[] = {
-    {"type1",   CONFIG_IOMMU_TYPE1  },
-    {"iommufd", CONFIG_IOMMU_IOMMUFD},
+    {"type1",       CONFIG_IOMMU_TYPE1,   SIM_IOMMUFD_MAP_FILE},
+    {"iommufd",     CONFIG_IOMMU_IOMMUFD, SIM_IOMMUFD_MAP_FILE},
+    {"iommufd-map", CONFIG_IOMMU_IOMMUFD, SIM_IOMMUFD_MAP     },
 };
 
 static const struct backend *backend = &backends[0];
@@ -24,6 +26,11 @@ static const struct backend *backend = &backends[0];
 bool harness_is_type1(void)
 {
     return backend->iommu == CONFIG_IOMMU_TYPE1;
+}
+
+bool harness_has_map_file(void)
+{
+    return backend->iommu == CONFIG_IOMMU_IOMMUFD && backend->kernel == SIM_IOMMUFD_MAP_FILE;
 }
 
 bool harness_select_backend(int argc, char **argv)
@@ -138,6 +145,7 @@ struct harness *harness_new(void)
     };
     h->machine.sim = sim_create();
     assert_non_null(h->machine.sim);
+    sim_set_iommufd(h->machine.sim, backend->kernel);
     return h;
 }
 

@@ -595,22 +595,14 @@ static void second_export_is_wrong(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(operators_mistakes),
-    cmocka_unit_test(path_in_use),
-    cmocka_unit_test(path_of_a_file),
-    cmocka_unit_test(serves_and_ends),
-    cmocka_unit_test(device_without_iommu),
-    cmocka_unit_test(ends_during_the_start),
-    cmocka_unit_test(stale_socket),
-    cmocka_unit_test(socket_modes),
-    cmocka_unit_test(listening_descriptor),
-    cmocka_unit_test(connected_descriptor),
-    cmocka_unit_test(datagram_descriptor),
-    cmocka_unit_test(version_and_help),
-    cmocka_unit_test(print_capabilities),
-    cmocka_unit_test(log_levels),
-    cmocka_unit_test(two_exports),
-    cmocka_unit_test(second_export_is_wrong),
+    cmocka_unit_test(operators_mistakes),   cmocka_unit_test(path_in_use),
+    cmocka_unit_test(path_of_a_file),       cmocka_unit_test(serves_and_ends),
+    cmocka_unit_test(device_without_iommu), cmocka_unit_test(ends_during_the_start),
+    cmocka_unit_test(stale_socket),         cmocka_unit_test(socket_modes),
+    cmocka_unit_test(listening_descriptor), cmocka_unit_test(connected_descriptor),
+    cmocka_unit_test(datagram_descriptor),  cmocka_unit_test(version_and_help),
+    cmocka_unit_test(print_capabilities),   cmocka_unit_test(log_levels),
+    cmocka_unit_test(two_exports),          cmocka_unit_test(second_export_is_wrong),
 };
 
 int main(int argc, char **argv)

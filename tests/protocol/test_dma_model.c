@@ -193,12 +193,15 @@ static void random_transfer(struct model *m)
     transfer(m, r.first + skipped, len, random_below(m, 2));
 }
 
-/* iommufd pins once what is mapped more than once, in the same pieces and with the same right. */
-static bool is_pinned_already(const struct model *m, const struct entry *e)
+/*
+ * iommufd pins once what is mapped more than once, in the same pieces and with the same right:
+ * whether one of the first n entries is that.
+ */
+static bool is_pinned_already(const struct model *m, const struct entry *e, unsigned n)
 {
     if (harness_is_type1())
         return false;
-    for (const struct entry *before = m->entries; before < e; before++) {
+    for (const struct entry *before = m->entries; before < m->entries + n; before++) {
         if (before->memory && before->memory->ino == e->memory->ino &&
             before->offset == e->offset && before->last - before->first == e->last - e->first &&
             !((before->flags ^ e->flags) & VFIO_USER_DMA_MAP_WRITE))
@@ -217,7 +220,7 @@ static void check_counts(const struct model *m)
         const struct entry *e = &m->entries[i];
 
         mappings += e->memory != NULL;
-        if (e->memory && !is_pinned_already(m, e))
+        if (e->memory && !is_pinned_already(m, e, i))
             pinned += e->last - e->first + 1;
     }
     CHECK(m, stats.mappings == mappings);
@@ -321,7 +324,8 @@ static struct entry random_entry(struct model *m)
 static void map(struct model *m)
 {
     const struct entry e = random_entry(m);
-    int fault = plan_fault(m, 50, m->map_request, 1);
+    bool copied = e.memory && is_pinned_already(m, &e, m->count);
+    int fault = plan_fault(m, 50, copied ? UAPI_IOMMU_IOAS_COPY : m->map_request, 1);
     int err = expected_map(m, &e);
     bool by_kernel = !err && e.memory;
 
@@ -556,27 +560,12 @@ static void random_requests(void **state)
     if (harness_is_type1())
         run(*state, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA);
     else
-        run(*state, UAPI_IOMMU_IOAS_MAP_FILE, UAPI_IOMMU_IOAS_UNMAP);
-}
-
-/* There iommufd maps by address, as type1 does. */
-static void kernel_without_map_file(void **state)
-{
-    struct harness *h;
-
-    (void)state;
-    if (harness_is_type1())
-        skip();
-    h = harness_new();
-    sim_set_iommufd(h->machine.sim, SIM_IOMMUFD_MAP);
-    harness_start(h);
-    run(h, UAPI_IOMMU_IOAS_MAP, UAPI_IOMMU_IOAS_UNMAP);
-    harness_stop(h);
+        run(*state, harness_has_map_file() ? UAPI_IOMMU_IOAS_MAP_FILE : UAPI_IOMMU_IOAS_MAP,
+            UAPI_IOMMU_IOAS_UNMAP);
 }
 
 static const struct CMUnitTest tests[] = {
     harness_test(random_requests),
-    cmocka_unit_test(kernel_without_map_file),
 };
 
 HARNESS_MAIN(tests)
