@@ -229,7 +229,7 @@ static const struct {
     {UAPI_IOMMU_IOAS_MAP_FILE,    40, sizeof(struct uapi_ioas_map_file),    ioas_map_file},
     {UAPI_IOMMU_IOAS_COPY,        40, sizeof(struct uapi_ioas_copy),        ioas_copy    },
     {UAPI_IOMMU_IOAS_UNMAP,       24, sizeof(struct uapi_ioas_unmap),       ioas_unmap   },
-    {UAPI_IOMMU_HWPT_ALLOC,         24, sizeof(struct uapi_hwpt_alloc),   hwpt_alloc   },
+    {UAPI_IOMMU_HWPT_ALLOC,       24, sizeof(struct uapi_hwpt_alloc),       hwpt_alloc   },
 };
 
 /* user_size: how long the caller says that the struct is. */
