@@ -125,6 +125,7 @@ struct sim_stats {
     unsigned bar_mappings;
     unsigned mappings; /* DMA entries in all containers, areas in all IOASes */
     uint64_t pinned_bytes;
+    unsigned pins; /* made so far, of whatever size */
     uint64_t dma_faults;            /* pages of a transfer that the IOMMU stopped */
     uint64_t peer_faults;           /* pieces of a transfer to a BAR that nobody decoded */
     uint64_t dma_reads, dma_writes; /* transfers that went through whole */

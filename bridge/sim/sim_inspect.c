@@ -18,6 +18,7 @@ void sim_get_stats(struct sim *sim, struct sim_stats *stats)
         .bar_mappings = sim_vma_count(sim),
         .mappings = sim->count.mappings,
         .pinned_bytes = sim->count.pinned_bytes,
+        .pins = sim->count.pins_made,
         .dma_faults = sim->count.dma_faults,
         .peer_faults = sim->count.peer_faults,
         .dma_reads = sim->count.dma_reads,

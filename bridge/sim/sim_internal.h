@@ -63,6 +63,7 @@ struct sim_irqfd {
 struct sim_counters {
     _Atomic unsigned mappings, resets, ioctls;
     _Atomic unsigned pins; /* that have a mapping of their own */
+    _Atomic unsigned pins_made;
     _Atomic uint64_t pinned_bytes, dma_faults, peer_faults, dma_reads, dma_writes, dma_to_host;
 };
 

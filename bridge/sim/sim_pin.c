@@ -75,6 +75,7 @@ int sim_pin_in_place(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint6
         sim->count.pinned_bytes -= size;
         return -EFAULT;
     }
+    sim->count.pins_made++;
     return 0;
 }
 
