@@ -16,5 +16,11 @@ pid_t child_start(void (*run)(void *arg, int ready), void *arg);
 /* To be called in the child. */
 void child_ready(int ready);
 
+/*
+ * A socket that a child has connected as another user, the caller's: the user is the peer that the
+ * server sees, whoever has the socket later. -errno of the connection. Only root can do that.
+ */
+int child_connect(const char *path, uid_t uid);
+
 /* SIGKILL, and waits for its end. */
 void child_kill(pid_t pid);

@@ -149,10 +149,42 @@ struct harness *harness_new(void)
     return h;
 }
 
+struct harness_export *harness_add_export(struct harness *h, const char *device)
+{
+    struct harness_export *e = &h->more[h->n_more++];
+
+    assert_true(h->n_more <= HARNESS_MORE);
+    snprintf(e->path, sizeof(e->path), "%s/sock%u", h->directory, h->n_more);
+    snprintf(e->bdf, sizeof(e->bdf), "0000:00:%02x.0", 1 + h->n_more);
+    e->config = (struct export_config){.device = device, .socket_path = e->path, .fd = -1};
+    return e;
+}
+
+static void start_more(struct harness *h)
+{
+    for (unsigned i = 0; i < h->n_more; i++) {
+        struct harness_export *e = &h->more[i];
+
+        assert_int_equal(export_create(&e->export, &e->config, &h->settings, &h->machine), 0);
+        assert_int_equal(export_listen(e->export), 0);
+    }
+    for (unsigned i = 0; i < h->n_more; i++)
+        assert_int_equal(worker_start(&h->more[i].worker, h->more[i].export, on_finished, NULL), 0);
+}
+
+static void stop_more(struct harness *h)
+{
+    for (unsigned i = 0; i < h->n_more; i++)
+        worker_stop(h->more[i].worker);
+    for (unsigned i = 0; i < h->n_more; i++)
+        export_destroy(h->more[i].export);
+}
+
 void harness_start(struct harness *h)
 {
     assert_int_equal(export_create(&h->export, &h->export_config, &h->settings, &h->machine), 0);
     assert_int_equal(export_listen(h->export), 0);
+    start_more(h);
     assert_int_equal(worker_start(&h->worker, h->export, on_finished, NULL), 0);
 }
 
@@ -161,11 +193,13 @@ void harness_stop(struct harness *h)
     struct sim_stats stats;
 
     worker_stop(h->worker);
+    stop_more(h);
     export_destroy(h->export);
     stats = harness_stats(h);
     assert_int_equal(stats.containers, 0);
     assert_int_equal(stats.groups, 0);
     assert_int_equal(stats.devices, 0);
+    assert_int_equal(stats.contexts, 0);
     assert_int_equal(stats.mappings, 0);
     assert_true(stats.pinned_bytes == 0);
     machine_destroy(&h->machine);
@@ -191,12 +225,17 @@ int harness_teardown(void **state)
 
 struct vfuc *harness_client(const struct harness *h)
 {
+    return harness_client_at(h->path);
+}
+
+struct vfuc *harness_client_at(const char *path)
+{
     int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
     struct vfuc *c;
     int ret;
 
     do {
-        ret = vfuc_open(&c, h->path, NULL);
+        ret = vfuc_open(&c, path, NULL);
         if (!ret)
             return c;
         harness_pause();

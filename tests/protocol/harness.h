@@ -27,6 +27,19 @@ enum {
     HARNESS_SECONDS = 120,
 };
 
+enum {
+    HARNESS_MORE = 3,
+};
+
+/* An export beside the first one, on the same machine. */
+struct harness_export {
+    char path[64];
+    char bdf[13];
+    struct export_config config;
+    struct export *export;
+    struct worker *worker;
+};
+
 struct harness {
     char directory[32];
     char path[64];
@@ -36,6 +49,8 @@ struct harness {
     struct machine machine;
     struct export *export;
     struct worker *worker;
+    struct harness_export more[HARNESS_MORE];
+    unsigned n_more;
     int fds_before;
 };
 
@@ -48,6 +63,8 @@ int harness_teardown(void **state);
 
 /* The same for a test that sets the server up itself, between these two. */
 struct harness *harness_new(void);
+/* A further export, which harness_start starts: "sim:edu", "sim:edu@LABEL". */
+struct harness_export *harness_add_export(struct harness *h, const char *device);
 void harness_start(struct harness *h);
 void harness_stop(struct harness *h);
 
@@ -65,6 +82,7 @@ void harness_await_fds(int count);
 /* A session of the client library. One that is still being ended, and a device that is about to be
  * tried again, are waited for. */
 struct vfuc *harness_client(const struct harness *h);
+struct vfuc *harness_client_at(const char *path);
 
 /* Asserts that the server serves: a session that reads the device's vendor. */
 void harness_assert_serves(const struct harness *h);
