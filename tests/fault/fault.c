@@ -129,6 +129,7 @@ static void assert_machine_unused(struct sim *sim)
     assert_int_equal(stats.containers, 0);
     assert_int_equal(stats.groups, 0);
     assert_int_equal(stats.devices, 0);
+    assert_int_equal(stats.contexts, 0);
     assert_int_equal(stats.mappings, 0);
     assert_int_equal(stats.pinned_bytes, 0);
 }

@@ -63,6 +63,13 @@ static void never_finished(void *arg)
     abort();
 }
 
+/* The simulated kernel is the fault machine's. */
+static void free_machine(struct server *s)
+{
+    s->machine.sim = NULL;
+    machine_destroy(&s->machine);
+}
+
 static int start(struct server *s, struct fault_machine *m)
 {
     int ret;
@@ -70,11 +77,11 @@ static int start(struct server *s, struct fault_machine *m)
     *s = (struct server){
         .machine.sim = m->sim,
         .config = {.device = "sim:edu", .socket_path = path, .fd = -1},
-        .settings = {.socket_mode = 0600          },
+        .settings = {.socket_mode = 0600,                   .iommu = iommu                   },
     };
     ret = export_create(&s->export, &s->config, &s->settings, &s->machine);
     if (ret) {
-        quota_destroy(s->machine.quota);
+        free_machine(s);
         return ret;
     }
     assert_int_equal(export_listen(s->export), 0);
@@ -86,7 +93,7 @@ static void stop(struct server *s)
 {
     worker_stop(s->worker);
     export_destroy(s->export);
-    quota_destroy(s->machine.quota); /* the simulated kernel is the fault machine's */
+    free_machine(s);
 }
 
 /* An error must have an excuse, and be the server's answer: the session goes on after it. */
