@@ -9,7 +9,7 @@
  * its turn is over.
  *
  * The cases map_N and unmap_N have no floor: they tell whether the last of N mappings takes longer
- * than the first, and run only if they are asked for.
+ * than the first, and run only if they are asked for; so do the cases of --remap.
  */
 #include <getopt.h>
 #include <stdbool.h>
@@ -21,6 +21,7 @@
 #include "proto/base/log.h"
 #include "tests/bench/growth.h"
 #include "tests/bench/measure.h"
+#include "tests/bench/remap.h"
 
 enum {
     SERVER_BUSY_POLL_US = 50,
@@ -42,19 +43,22 @@ static const double checked_ratio = 1.25;
 struct options {
     const char *only_case, *only_mode;
     double seconds;
-    bool growth, check;
+    bool growth, remap, check;
 };
 
 static void usage(FILE *out)
 {
     fprintf(
         out,
-        "usage: bench [--case NAME | --growth] [--mode block|poll] [--seconds S] [--check]\n\n"
+        "usage: bench [--case NAME | --growth | --remap] [--mode block|poll] [--seconds S] "
+        "[--check]\n\n"
         "Prints a JSON object a line: the median time of a message in microseconds, that of\n"
         "its floor, a bare exchange of the same sizes, and their ratio.\n\n"
         "  --case NAME    only this case, one of those below\n"
         "  --growth       the cases of growth instead, in the mode block if no other is given:\n"
         "                 the medians of all N mappings, of the first and of the last tenth\n"
+        "  --remap        64 MiB that are mapped again and again instead, without and with\n"
+        "                 --stable-memory, in the mode block if no other is given\n"
         "  --mode MODE    only this mode: block (everybody sleeps), poll (busy polling)\n"
         "  --seconds S    for each case and mode (default %g)\n"
         "  --check        exit with 1 if %s is above %g of its floor\n\n"
@@ -118,6 +122,7 @@ static void parse_options(int argc, char **argv, struct options *o)
     static const struct option longopts[] = {
         {"case",    required_argument, NULL, 'c'},
         {"growth",  no_argument,       NULL, 'g'},
+        {"remap",   no_argument,       NULL, 'r'},
         {"mode",    required_argument, NULL, 'm'},
         {"seconds", required_argument, NULL, 's'},
         {"check",   no_argument,       NULL, 'k'},
@@ -132,6 +137,8 @@ static void parse_options(int argc, char **argv, struct options *o)
             ok = is_case(o->only_case = optarg);
         else if (c == 'g')
             o->growth = true;
+        else if (c == 'r')
+            o->remap = true;
         else if (c == 'm')
             ok = is_mode(o->only_mode = optarg);
         else if (c == 's')
@@ -145,7 +152,7 @@ static void parse_options(int argc, char **argv, struct options *o)
             exit(EXIT_SUCCESS);
         }
     }
-    if (!ok || optind < argc || (o->growth && o->only_case)) {
+    if (!ok || optind < argc || o->growth + o->remap + !!o->only_case > 1) {
         usage(stderr);
         exit(2);
     }
@@ -208,6 +215,25 @@ static int run_growth(const struct options *o)
     return EXIT_SUCCESS;
 }
 
+static int run_remap(const struct options *o)
+{
+    for (unsigned i = 0; i < REMAPS; i++) {
+        for (size_t m = 0; m < ARRAY_SIZE(modes); m++) {
+            struct remap_result result;
+
+            if (strcmp(o->only_mode ? o->only_mode : modes[0].name, modes[m].name))
+                continue;
+            if (remap_measure(i, &modes[m], &result))
+                return EXIT_FAILURE;
+            printf("{\"case\":\"%s\",\"mode\":\"%s\",\"map_p50_us\":%.3f,"
+                   "\"unmap_p50_us\":%.3f}\n",
+                   remap_name(i), modes[m].name, result.map_us, result.unmap_us);
+            fflush(stdout);
+        }
+    }
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {.seconds = default_seconds};
@@ -217,6 +243,8 @@ int main(int argc, char **argv)
     log_set_level(LOG_WARNING);
     if (o.growth)
         return run_growth(&o);
+    if (o.remap)
+        return run_remap(&o);
     for (unsigned i = 0; i < WORKLOADS; i++) {
         const char *name = workload_name(i);
 

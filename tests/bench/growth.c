@@ -75,8 +75,8 @@ static int run_messages(int sock, int fd, unsigned n, unsigned spins, struct ser
     for (unsigned i = 0; i < n; i++) {
         uint64_t iova = FIRST_IOVA + (uint64_t)i * WORKLOAD_PAGE;
         uint64_t page = FILE_PAGES - 1 - i % FILE_PAGES;
-        struct exchange x =
-            fd >= 0 ? workload_map(iova, fd, page * WORKLOAD_PAGE) : workload_unmap(iova);
+        struct exchange x = fd >= 0 ? workload_map(iova, WORKLOAD_PAGE, fd, page * WORKLOAD_PAGE)
+                                    : workload_unmap(iova, WORKLOAD_PAGE);
         uint64_t start = samples_now();
         int ret = exchange_send(sock, &x);
 

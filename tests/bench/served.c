@@ -36,7 +36,11 @@ static int serve(struct export *e)
 int served_run(int sock, const void *arg)
 {
     const struct served *served = arg;
-    const struct export_config config = {.device = "sim:edu", .fd = sock};
+    const struct export_config config = {
+        .device = "sim:edu",
+        .fd = sock,
+        .stable_memory = served->stable_memory,
+    };
     const struct config settings = {
         .busy_poll_us = served->busy_poll_us,
         .iommu = served->type1 ? CONFIG_IOMMU_TYPE1 : CONFIG_IOMMU_AUTO,

@@ -6,6 +6,7 @@
 struct served {
     unsigned busy_poll_us;
     bool type1; /* else the interface that the server prefers */
+    unsigned long stable_memory;
 };
 
 /* For peer_start; arg: a struct served. */

@@ -61,14 +61,14 @@ static struct exchange write_message(uint32_t region, uint64_t offset, uint32_t 
     return x;
 }
 
-struct exchange workload_map(uint64_t iova, int fd, uint64_t offset)
+struct exchange workload_map(uint64_t iova, uint64_t size, int fd, uint64_t offset)
 {
     const struct vfio_user_dma_map body = {
         .argsz = sizeof(body),
         .flags = VFIO_USER_DMA_MAP_READ | VFIO_USER_DMA_MAP_WRITE,
         .offset = offset,
         .address = iova,
-        .size = WORKLOAD_PAGE,
+        .size = size,
     };
     struct exchange x = message(VFIO_USER_DMA_MAP, sizeof(body), 0, 0);
 
@@ -77,12 +77,12 @@ struct exchange workload_map(uint64_t iova, int fd, uint64_t offset)
     return x;
 }
 
-struct exchange workload_unmap(uint64_t iova)
+struct exchange workload_unmap(uint64_t iova, uint64_t size)
 {
     const struct vfio_user_dma_unmap body = {
         .argsz = sizeof(body),
         .address = iova,
-        .size = WORKLOAD_PAGE,
+        .size = size,
     };
     struct exchange x = message(VFIO_USER_DMA_UNMAP, sizeof(body), 0, sizeof(body));
 
@@ -126,8 +126,8 @@ static bool make_dma(struct workload *w)
         fd_close(&fd);
         return false;
     }
-    w->first = workload_map(MAP_IOVA, fd, 0);
-    w->other = workload_unmap(MAP_IOVA);
+    w->first = workload_map(MAP_IOVA, WORKLOAD_PAGE, fd, 0);
+    w->other = workload_unmap(MAP_IOVA, WORKLOAD_PAGE);
     return true;
 }
 

@@ -43,10 +43,9 @@ const char *workload_name(unsigned i);
 /* Message number i of a batch. */
 const struct exchange *workload_message(const struct workload *w, unsigned i);
 
-/* A page of a file, mapped for reads and writes, and the unmap of that. The descriptor is borrowed.
- */
-struct exchange workload_map(uint64_t iova, int fd, uint64_t offset);
-struct exchange workload_unmap(uint64_t iova);
+/* Of a file, mapped for reads and writes, and the unmap of that. The descriptor is borrowed. */
+struct exchange workload_map(uint64_t iova, uint64_t size, int fd, uint64_t offset);
+struct exchange workload_unmap(uint64_t iova, uint64_t size);
 
 /* A write of config space that switches the device's memory decode on. */
 struct exchange workload_enable_memory(void);
