@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/vf_token.h"
 #include "proto/base/log.h"
 
 struct container_group {
@@ -187,13 +188,15 @@ int container_join(struct container *c, const struct sysfs_device *dev, bool *jo
 int container_open_device(struct container *c, const struct sysfs_device *dev, int *fd)
 {
     const struct container_group *g = find_group(c, dev->group);
-    char name[sizeof(dev->bdf)];
+    char name[sizeof(dev->bdf) + sizeof(" vf_token=") + sizeof(dev->vf_token)];
     int ret;
 
-    memcpy(name, dev->bdf, sizeof(name));
+    snprintf(name, sizeof(name), "%s%s%s", dev->bdf, dev->vf_token[0] ? " vf_token=" : "",
+             dev->vf_token);
     ret = host_ioctl(c->host, g->fd, VFIO_GROUP_GET_DEVICE_FD, name);
     if (ret < 0) {
-        log_error("can't open %s by its group %d: %s", dev->bdf, dev->group, strerror(-ret));
+        if (!vf_token_explain(dev, ret, "its group has no container"))
+            log_error("can't open %s by its group %d: %s", dev->bdf, dev->group, strerror(-ret));
         return ret;
     }
     *fd = ret;

@@ -21,6 +21,7 @@
 #include "bridge/iommufd_context.h"
 #include "bridge/iommufd_memory.h"
 #include "bridge/uapi_compat.h"
+#include "bridge/vf_token.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
@@ -81,7 +82,14 @@ static int explain_bind_error(const struct sysfs_device *dev, int ret)
     case -EBUSY:
         log_error("%s is busy: its group's file /dev/vfio/%d is open", dev->bdf, dev->group);
         break;
+    case -EACCES:
+        vf_token_explain(dev, ret, "");
+        break;
     case -EINVAL:
+        if (vf_token_explain(dev, ret,
+                             "the kernel's device files take none yet (--iommu type1 does), or "
+                             "another process or export has it"))
+            break;
         log_error("%s is busy: /dev/vfio/devices/%s is in use by another process or export",
                   dev->bdf, dev->cdev);
         break;
@@ -96,18 +104,36 @@ static int explain_bind_error(const struct sysfs_device *dev, int ret)
     return ret;
 }
 
-static int bind_and_attach(struct iommufd *f, const struct sysfs_device *dev, int fd)
+/* The token's field only if there is one: what is behind MIN_SIZE older kernels do not know. */
+static int bind_device(struct iommufd *f, const struct sysfs_device *dev, int fd)
 {
+    uint8_t token[VF_TOKEN_BYTES];
     struct uapi_vfio_bind_iommufd bind = {
-        .argsz = sizeof(bind),
+        .argsz = UAPI_VFIO_BIND_MIN_SIZE,
         .iommufd = iommufd_context_fd(f->context),
     };
-    struct uapi_vfio_attach_pt attach = {.argsz = sizeof(attach), .pt_id = f->ioas};
-    int ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_BIND_IOMMUFD, &bind);
+    int ret;
 
+    if (dev->vf_token[0]) {
+        vf_token_bytes(dev->vf_token, token);
+        bind.argsz = sizeof(bind);
+        bind.flags = UAPI_VFIO_BIND_TOKEN;
+        bind.token_uuid_ptr = (uintptr_t)token;
+    }
+    ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_BIND_IOMMUFD, &bind);
     if (ret < 0)
         return explain_bind_error(dev, ret);
     f->dev_id = bind.out_devid;
+    return 0;
+}
+
+static int bind_and_attach(struct iommufd *f, const struct sysfs_device *dev, int fd)
+{
+    struct uapi_vfio_attach_pt attach = {.argsz = sizeof(attach), .pt_id = f->ioas};
+    int ret = bind_device(f, dev, fd);
+
+    if (ret)
+        return ret;
     ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
     if (ret < 0)
         log_error("ATTACH_IOMMUFD_PT of %s: %s", dev->bdf, strerror(-ret));

@@ -134,6 +134,7 @@ int sysfs_find_device(struct host *host, const char *bdf, struct sysfs_device *o
     if (ret)
         return ret;
     snprintf(out->bdf, sizeof(out->bdf), "%s", bdf);
+    out->vf_token[0] = '\0';
     ret = read_link_name(host, bdf, "iommu_group", group, sizeof(group));
     if (ret == -ENOENT) {
         log_error("%s is in no IOMMU group: switch the IOMMU on in the firmware and on the "

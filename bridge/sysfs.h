@@ -11,7 +11,9 @@ struct sysfs_device {
     char driver[64]; /* "" if none is bound */
     int group;       /* number of the IOMMU group */
     bool noiommu;    /* the group is VFIO's no-IOMMU mode's: nothing translates or stops DMA */
-    char cdev[32];   /* "vfio0", its file below /dev/vfio/devices; "" if it has none */
+    /* Not of sysfs: the UUID to open it with (vf_token.h), from who has it; "": none. */
+    char vf_token[37];
+    char cdev[32]; /* "vfio0", its file below /dev/vfio/devices; "" if it has none */
 };
 
 /* True for domain:bus:device.function in full form with lower-case digits, as sysfs names it. */

@@ -110,12 +110,17 @@ struct uapi_hwpt_alloc {
 #define UAPI_VFIO_DEVICE_BIND_IOMMUFD      _IO(VFIO_TYPE, VFIO_BASE + 18)
 #define UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
 
+#define UAPI_VFIO_BIND_TOKEN               (1u << 0)
+
 struct uapi_vfio_bind_iommufd {
     uint32_t argsz;
     uint32_t flags;
     int32_t iommufd;
     uint32_t out_devid;
+    uint64_t token_uuid_ptr; /* with BIND_TOKEN; kernels before 6.17 end above */
 };
+
+#define UAPI_VFIO_BIND_MIN_SIZE 16
 
 struct uapi_vfio_attach_pt {
     uint32_t argsz;
@@ -148,7 +153,7 @@ static_assert(sizeof(struct uapi_ioas_map) == 40, "iommu_ioas_map");
 static_assert(sizeof(struct uapi_ioas_map_file) == 40, "iommu_ioas_map_file");
 static_assert(sizeof(struct uapi_ioas_unmap) == 24, "iommu_ioas_unmap");
 static_assert(sizeof(struct uapi_hwpt_alloc) == 48, "iommu_hwpt_alloc");
-static_assert(sizeof(struct uapi_vfio_bind_iommufd) == 16, "vfio_device_bind_iommufd");
+static_assert(sizeof(struct uapi_vfio_bind_iommufd) == 24, "vfio_device_bind_iommufd");
 static_assert(sizeof(struct uapi_vfio_attach_pt) == 12, "vfio_device_attach_iommufd_pt");
 static_assert(sizeof(struct uapi_dma_range) == 16, "vfio_region_dma_range");
 static_assert(sizeof(struct uapi_feature_dma_buf) == 16, "vfio_device_feature_dma_buf");

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "bridge/sysfs.h"
+#include "bridge/vf_token.h"
 #include "proto/base/arith.h"
 
 struct option_row {
@@ -159,6 +160,20 @@ static int set_stable_memory(struct config *config, const char *value)
                         &config->exports[config->n_exports - 1].stable_memory);
 }
 
+static int set_vf_token(struct config *config, const char *value)
+{
+    if (!config->n_exports) {
+        log_error("--vf-token: it comes after the --device that it is for");
+        return -EINVAL;
+    }
+    if (!vf_token_is_valid(value)) {
+        log_error("--vf-token %s: not a UUID (bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3)", value);
+        return -EINVAL;
+    }
+    config->exports[config->n_exports - 1].vf_token = value;
+    return 0;
+}
+
 static int set_allow_unsafe_noiommu(struct config *config, const char *value)
 {
     (void)value;
@@ -238,6 +253,9 @@ static const struct option_row options[] = {
     {"allow-unsafe-noiommu", NULL,           set_allow_unsafe_noiommu,
      "serve devices that no IOMMU is in front of (VFIO's no-IOMMU mode): their clients can read "
      "and write all of the host's memory"                                                                                  },
+    {"vf-token",             "UUID",         set_vf_token,
+     "for the export that was named last, a function of an SR-IOV device: the token that the users "
+     "of its physical function and of the virtual ones share"                                                              },
     {"log-level",            "LEVEL",        set_log_level,            "error, warning, info (default) or debug, to stderr"},
     {"print-capabilities",   NULL,           set_print_capabilities,   "print what this program can do, as JSON"           },
     {"version",              NULL,           set_version,              "print the version"                                 },

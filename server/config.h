@@ -18,6 +18,7 @@ struct export_config {
     const char *device;          /* "0000:01:00.0", "sim:MODEL" or "sim:MODEL@LABEL" */
     const char *socket_path;     /* NULL with fd */
     int fd;                      /* -1 with a path */
+    const char *vf_token;        /* a UUID to open the device with; NULL: none */
     unsigned long stable_memory; /* bytes that may stay pinned though unmapped; 0: none */
 };
 

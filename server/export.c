@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -112,6 +113,8 @@ static int enter_group(struct export *e, struct machine *machine)
 
     if (!ret)
         ret = check_noiommu(e, &where);
+    if (!ret && e->config->vf_token)
+        snprintf(where.vf_token, sizeof(where.vf_token), "%s", e->config->vf_token);
     return ret ? ret : group_enter(&e->gd, groups, e->host, &where, choose_iommu(e, &where));
 }
 

@@ -74,6 +74,11 @@ int sim_set_no_iommu(struct sim *sim, const char *bdf);
 /* Whether this process has CAP_SYS_RAWIO, without which nothing of no-IOMMU mode opens; default
  * true. */
 void sim_set_rawio(struct sim *sim, bool capable);
+/*
+ * Makes the device an SR-IOV virtual function of another one, whose VF token nobody knows until
+ * somebody opens it with one.
+ */
+int sim_set_virtual_function(struct sim *sim, const char *bdf, const char *pf_bdf);
 /* Takes the reset method away: no RESET flag, RESET answers EINVAL. */
 int sim_set_no_reset(struct sim *sim, const char *bdf);
 /* errno that open(path) fails with from now on; 0: none. */
@@ -90,7 +95,7 @@ void sim_set_coherent(struct sim *sim, bool coherent);
 /* What the kernel has of iommufd; default SIM_IOMMUFD_MAP_FILE. */
 enum sim_iommufd {
     SIM_IOMMUFD_NONE,     /* neither /dev/iommu nor the devices' own files: before 6.6 */
-    SIM_IOMMUFD_MAP,      /* without IOAS_MAP_FILE: before 6.13 */
+    SIM_IOMMUFD_MAP,      /* without IOAS_MAP_FILE and VF tokens: before 6.13 */
     SIM_IOMMUFD_MAP_FILE, /* all */
 };
 void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd);

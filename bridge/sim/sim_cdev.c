@@ -86,15 +86,43 @@ static int claim_locked(struct cdev *cdev, struct sim_file *iommufd, struct sim_
     return ret;
 }
 
+static int check_token(const struct cdev *cdev, const struct uapi_vfio_bind_iommufd *bind)
+{
+    uint8_t uuid[SIM_TOKEN_BYTES];
+    int ret;
+
+    if (!(bind->flags & UAPI_VFIO_BIND_TOKEN))
+        return sim_token_match(cdev->dev, NULL);
+    ret = sim_copy_in(uuid, (const void *)(uintptr_t)bind->token_uuid_ptr, sizeof(uuid));
+    return ret ? ret : sim_token_match(cdev->dev, uuid);
+}
+
 /* What is wrong with the device is said before what is wrong with the context. */
-static int check_free_first(struct sim *sim, const struct cdev *cdev)
+static int check_free_first(struct sim *sim, const struct cdev *cdev,
+                            const struct uapi_vfio_bind_iommufd *bind)
 {
     int ret;
 
     pthread_mutex_lock(&sim->lock);
     ret = check_free(cdev);
+    if (!ret)
+        ret = check_token(cdev, bind);
     pthread_mutex_unlock(&sim->lock);
     return ret;
+}
+
+/* The struct has grown: who passes the shorter one has passed zeros behind it. */
+static int copy_bind(const struct sim *sim, struct uapi_vfio_bind_iommufd *bind, const void *arg)
+{
+    uint32_t known = sim->iommufd == SIM_IOMMUFD_MAP ? 0 : UAPI_VFIO_BIND_TOKEN;
+    int ret = sim_copy_in(bind, arg, UAPI_VFIO_BIND_MIN_SIZE);
+
+    if (ret)
+        return ret;
+    if (bind->argsz < UAPI_VFIO_BIND_MIN_SIZE || bind->flags & ~known || bind->iommufd < 0)
+        return -EINVAL;
+    bind->token_uuid_ptr = 0;
+    return bind->argsz < sizeof(*bind) ? 0 : sim_copy_in(bind, arg, sizeof(*bind));
 }
 
 static int bind_iommufd(struct sim_file *file, void *arg)
@@ -103,13 +131,11 @@ static int bind_iommufd(struct sim_file *file, void *arg)
     struct uapi_vfio_bind_iommufd bind;
     struct sim_context *context;
     struct sim_file *iommufd;
-    int ret = sim_copy_in(&bind, arg, sizeof(bind));
+    int ret = copy_bind(file->sim, &bind, arg);
 
     if (ret)
         return ret;
-    if (bind.argsz < sizeof(bind) || bind.flags || bind.iommufd < 0)
-        return -EINVAL;
-    ret = check_free_first(file->sim, cdev);
+    ret = check_free_first(file->sim, cdev, &bind);
     if (!ret)
         ret = find_context(file->sim, bind.iommufd, &iommufd, &context);
     if (ret)
@@ -120,7 +146,7 @@ static int bind_iommufd(struct sim_file *file, void *arg)
         return ret;
     }
     bind.out_devid = cdev->object.id;
-    return sim_copy_out(arg, &bind, sizeof(bind));
+    return sim_copy_out(arg, &bind, UAPI_VFIO_BIND_MIN_SIZE);
 }
 
 /* Of the whole device: there are no PASIDs, which are all that the flags could ask for. */

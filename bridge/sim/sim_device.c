@@ -189,14 +189,18 @@ ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, o
 
 void sim_device_get(struct sim_device *dev)
 {
-    if (dev->opened++ == 0)
+    if (dev->opened++ == 0) {
         enable(dev);
+        sim_token_opened(dev);
+    }
 }
 
 void sim_device_put(struct sim_device *dev)
 {
-    if (--dev->opened == 0)
+    if (--dev->opened == 0) {
+        sim_token_closed(dev);
         disable(dev);
+    }
 }
 
 /* A kernel that knows BIND_IOMMUFD refuses it here by another errno than one that does not. */
@@ -245,7 +249,7 @@ static const struct sim_file_ops device_ops = {
     .release = device_release,
 };
 
-/* "ADDRESS", or with options behind a blank, of which this device knows none. */
+/* "ADDRESS", or with options behind a blank. */
 static int find_by_name(struct sim_group *group, const char *name, struct sim_device **out)
 {
     for (struct sim_device *dev = group->sim->devices; dev; dev = dev->next) {
@@ -254,10 +258,8 @@ static int find_by_name(struct sim_group *group, const char *name, struct sim_de
         if (dev->group != group || !sim_device_has_driver(dev, "vfio-pci") ||
             strncmp(name, dev->bdf, len) || (name[len] && name[len] != ' '))
             continue;
-        if (name[len + strspn(name + len, " ")])
-            return -EINVAL;
         *out = dev;
-        return 0;
+        return sim_token_match_options(dev, name + len);
     }
     return -ENODEV;
 }

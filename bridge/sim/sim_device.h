@@ -15,6 +15,7 @@
 #include "bridge/sim/sim_irq.h"
 #include "bridge/sim/sim_model.h"
 #include "bridge/sim/sim_pci.h"
+#include "bridge/sim/sim_token.h"
 
 struct sim;
 struct sim_file;
@@ -34,6 +35,7 @@ struct sim_device {
     char driver[32];
     bool has_reset;
     unsigned opened; /* descriptors */
+    struct sim_token token;
 
     bool attached; /* with the lock of the context that it is bound to */
 

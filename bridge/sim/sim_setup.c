@@ -73,6 +73,22 @@ int sim_join_group(struct sim *sim, const char *bdf, const char *sibling_bdf)
     return sibling ? 0 : -ENODEV;
 }
 
+int sim_set_virtual_function(struct sim *sim, const char *bdf, const char *pf_bdf)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+    struct sim_device *pf = dev ? sim_find_device(sim, pf_bdf) : NULL;
+
+    if (!dev)
+        return -ENODEV;
+    if (pf) {
+        dev->token.pf = pf;
+        pf->token.is_pf = true;
+        memset(pf->token.uuid, 0xa5, sizeof(pf->token.uuid));
+    }
+    pthread_mutex_unlock(&sim->lock);
+    return pf ? 0 : -ENODEV;
+}
+
 int sim_set_no_reset(struct sim *sim, const char *bdf)
 {
     struct sim_device *dev = sim_lock_device(sim, bdf);

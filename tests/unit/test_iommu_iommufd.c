@@ -127,11 +127,12 @@ static void no_context(void **state)
 
 static void expect_bind(int ret)
 {
-    const struct uapi_vfio_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = CONTEXT};
+    const struct uapi_vfio_bind_iommufd bind = {.argsz = UAPI_VFIO_BIND_MIN_SIZE,
+                                                .iommufd = CONTEXT};
 
     FAKE_EXPECT(f, .kind = FAKE_OPEN, .path = "/dev/vfio/devices/vfio2", .ret = CDEV);
     FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CDEV, .request = UAPI_VFIO_DEVICE_BIND_IOMMUFD,
-                .in = &bind, .in_len = sizeof(bind), .ret = ret);
+                .in = &bind, .in_len = UAPI_VFIO_BIND_MIN_SIZE, .ret = ret);
 }
 
 static void expect_attach(int ret)
