@@ -56,7 +56,7 @@ static const struct command commands[] = {
     {"REGION_WRITE_MULTI", VFIO_USER_REGION_WRITE_MULTI, REQUEST,
      UP_TO(vfio_user_region_write_multi, LIMIT_WRITE_MULTI_DATA), POSTED},
     {"DEVICE_FEATURE", VFIO_USER_DEVICE_FEATURE, REQUEST,
-     UP_TO(vfio_user_device_feature, LIMIT_FEATURE_DATA)},
+     UP_TO(vfio_user_device_feature, LIMIT_FEATURE_DATA), FDS(1)},
     {"MIG_DATA_READ", VFIO_USER_MIG_DATA_READ, REQUEST,
      FIXED(vfio_user_mig_data)},
     {"MIG_DATA_WRITE", VFIO_USER_MIG_DATA_WRITE, REQUEST,

@@ -214,6 +214,10 @@ enum {
 enum {
     VFIO_USER_FEATURE_MIGRATION = 1,
     VFIO_USER_FEATURE_MIG_DEVICE_STATE = 2,
+    /* The kernel's, of which the specification has nothing. */
+    VFIO_USER_FEATURE_LOW_POWER_ENTRY = 3,
+    VFIO_USER_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP = 4,
+    VFIO_USER_FEATURE_LOW_POWER_EXIT = 5,
     VFIO_USER_FEATURE_DMA_LOGGING_START = 6,
     VFIO_USER_FEATURE_DMA_LOGGING_STOP = 7,
     VFIO_USER_FEATURE_DMA_LOGGING_REPORT = 8,
@@ -226,6 +230,11 @@ struct vfio_user_feature_migration {
 struct vfio_user_feature_mig_state {
     uint32_t device_state;
     uint32_t data_fd; /* unused in vfio-user */
+};
+
+struct vfio_user_feature_low_power_wakeup {
+    int32_t wakeup_eventfd; /* unused in vfio-user: it is the message's descriptor */
+    uint32_t reserved;
 };
 
 struct vfio_user_feature_dma_logging_control {
@@ -354,6 +363,10 @@ WIRE_SIZE(vfio_user_feature_migration, 8);
 WIRE_SIZE(vfio_user_feature_mig_state, 8);
 WIRE_FIELD(vfio_user_feature_mig_state, device_state, 0);
 WIRE_FIELD(vfio_user_feature_mig_state, data_fd, 4);
+
+WIRE_SIZE(vfio_user_feature_low_power_wakeup, 8);
+WIRE_FIELD(vfio_user_feature_low_power_wakeup, wakeup_eventfd, 0);
+WIRE_FIELD(vfio_user_feature_low_power_wakeup, reserved, 4);
 
 WIRE_SIZE(vfio_user_feature_dma_logging_control, 16);
 WIRE_FIELD(vfio_user_feature_dma_logging_control, page_size, 0);

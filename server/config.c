@@ -174,6 +174,17 @@ static int set_vf_token(struct config *config, const char *value)
     return 0;
 }
 
+static int set_allow_low_power(struct config *config, const char *value)
+{
+    (void)value;
+    if (!config->n_exports) {
+        log_error("--allow-low-power: it comes after the --device that it is for");
+        return -EINVAL;
+    }
+    config->exports[config->n_exports - 1].low_power = true;
+    return 0;
+}
+
 static int set_allow_unsafe_noiommu(struct config *config, const char *value)
 {
     (void)value;
@@ -256,6 +267,9 @@ static const struct option_row options[] = {
     {"vf-token",             "UUID",         set_vf_token,
      "for the export that was named last, a function of an SR-IOV device: the token that the users "
      "of its physical function and of the virtual ones share"                                                              },
+    {"allow-low-power",      NULL,           set_allow_low_power,
+     "for the export that was named last: clients may let the device sleep while they do not use "
+     "it; waking it takes its time, and so does whatever it shares power with"                                             },
     {"log-level",            "LEVEL",        set_log_level,            "error, warning, info (default) or debug, to stderr"},
     {"print-capabilities",   NULL,           set_print_capabilities,   "print what this program can do, as JSON"           },
     {"version",              NULL,           set_version,              "print the version"                                 },

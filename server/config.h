@@ -19,6 +19,7 @@ struct export_config {
     const char *socket_path;     /* NULL with fd */
     int fd;                      /* -1 with a path */
     const char *vf_token;        /* a UUID to open the device with; NULL: none */
+    bool low_power;              /* clients may let the device sleep */
     unsigned long stable_memory; /* bytes that may stay pinned though unmapped; 0: none */
 };
 

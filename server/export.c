@@ -335,6 +335,7 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
         .peer = c->peer,
         .agreed = *agreed,
         .strict_dma = e->settings->strict_dma,
+        .low_power = e->config->low_power,
         .stable_memory = e->config->stable_memory,
         .quota = e->quota,
     };

@@ -17,6 +17,7 @@ struct session {
     struct peer peer;
     struct version_caps agreed;
     bool strict_dma;    /* memory without a descriptor is refused */
+    bool low_power;     /* the client may let the device sleep */
     bool stable_memory; /* memory may stay pinned when it is unmapped */
     struct quota *quota;
     struct quota_amount charged; /* for the mappings in the address space */

@@ -147,8 +147,9 @@ struct sim_device_state {
     bool bus_master;
     bool memory_enabled;
     bool dma_running;
-    bool intx_eventfd;     /* a trigger eventfd is registered */
-    unsigned msi_eventfds; /* vectors of the active MSI or MSI-X set that have one */
+    bool intx_eventfd;      /* a trigger eventfd is registered */
+    bool may_sleep, asleep; /* low power */
+    unsigned msi_eventfds;  /* vectors of the active MSI or MSI-X set that have one */
 };
 int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_state *state);
 

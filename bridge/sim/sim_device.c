@@ -38,6 +38,7 @@ struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *mo
     pthread_mutex_init(&dev->lock, NULL);
     sim_dma_init(&dev->dma);
     sim_irq_init(&dev->irq);
+    sim_power_init(&dev->power);
     sim_pci_init(dev, memory, port);
     if (!sim_bar_create_ram(dev))
         dev->state = model->create(dev);
@@ -99,6 +100,7 @@ static void enable(struct sim_device *dev)
 static void disable(struct sim_device *dev)
 {
     pthread_mutex_lock(&dev->lock);
+    sim_power_close(dev);
     sim_pci_quiesce(dev);
     sim_dmabuf_close(dev);
     sim_irq_close(dev);
@@ -152,11 +154,28 @@ int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg)
         if (ioctls[i].request != request)
             continue;
         pthread_mutex_lock(&dev->lock);
+        sim_power_get(dev);
         ret = ioctls[i].call(dev, arg);
+        sim_power_put(dev);
         pthread_mutex_unlock(&dev->lock);
         return ret;
     }
     return -ENOTTY;
+}
+
+/* BARs are accessed without the device's lock. */
+static void begin_access(struct sim_device *dev)
+{
+    pthread_mutex_lock(&dev->lock);
+    sim_power_get(dev);
+    pthread_mutex_unlock(&dev->lock);
+}
+
+static void end_access(struct sim_device *dev)
+{
+    pthread_mutex_lock(&dev->lock);
+    sim_power_put(dev);
+    pthread_mutex_unlock(&dev->lock);
 }
 
 ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t offset)
@@ -165,10 +184,16 @@ ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t of
     uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
     ssize_t ret;
 
-    if (index != VFIO_PCI_CONFIG_REGION_INDEX)
-        return sim_bar_read(dev, (unsigned)index, at, buf, len);
+    if (index != VFIO_PCI_CONFIG_REGION_INDEX) {
+        begin_access(dev);
+        ret = sim_bar_read(dev, (unsigned)index, at, buf, len);
+        end_access(dev);
+        return ret;
+    }
     pthread_mutex_lock(&dev->lock);
+    sim_power_get(dev);
     ret = sim_config_read(dev, at, buf, len);
+    sim_power_put(dev);
     pthread_mutex_unlock(&dev->lock);
     return ret;
 }
@@ -179,10 +204,16 @@ ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, o
     uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
     ssize_t ret;
 
-    if (index != VFIO_PCI_CONFIG_REGION_INDEX)
-        return sim_bar_write(dev, (unsigned)index, at, buf, len);
+    if (index != VFIO_PCI_CONFIG_REGION_INDEX) {
+        begin_access(dev);
+        ret = sim_bar_write(dev, (unsigned)index, at, buf, len);
+        end_access(dev);
+        return ret;
+    }
     pthread_mutex_lock(&dev->lock);
+    sim_power_get(dev);
     ret = sim_config_write(dev, at, buf, len);
+    sim_power_put(dev);
     pthread_mutex_unlock(&dev->lock);
     return ret;
 }

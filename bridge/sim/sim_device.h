@@ -15,6 +15,7 @@
 #include "bridge/sim/sim_irq.h"
 #include "bridge/sim/sim_model.h"
 #include "bridge/sim/sim_pci.h"
+#include "bridge/sim/sim_power.h"
 #include "bridge/sim/sim_token.h"
 
 struct sim;
@@ -44,6 +45,7 @@ struct sim_device {
     struct sim_pci pci;
     struct sim_config config;
     struct sim_irq irq;
+    struct sim_power power;
     struct sim_dmabufs dmabufs; /* that can be revoked */
 
     struct sim_dma dma;

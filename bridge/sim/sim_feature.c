@@ -5,6 +5,7 @@
 
 #include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_power.h"
 #include "bridge/uapi_compat.h"
 
 enum {
@@ -15,8 +16,11 @@ static const struct {
     uint32_t number;
     sim_feature_handler *handle;
 } features[] = {
-    {UAPI_VFIO_DEVICE_FEATURE_DMA_BUF, sim_dmabuf_export},
-    {0                               }, /* the end */
+    {UAPI_VFIO_DEVICE_FEATURE_DMA_BUF,                sim_dmabuf_export},
+    {VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,                                               sim_power_entry},
+    {VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,sim_power_entry_with_wakeup},
+    {VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, sim_power_exit},
+    {0                                              }, /* the end */
 };
 
 int sim_feature_check(uint32_t flags, size_t argsz, uint32_t ops, size_t minsz)

@@ -53,6 +53,8 @@ int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_sta
         .memory_enabled = sim_pci_memory_enabled(dev),
         .dma_running = dev->model->dma_running(dev->state),
         .intx_eventfd = intx && dev->irq.triggers[0] >= 0,
+        .may_sleep = dev->power.allowed,
+        .asleep = dev->power.asleep,
         .msi_eventfds = count_msi_eventfds(&dev->irq, intx),
     };
     pthread_mutex_unlock(&dev->lock);

@@ -229,6 +229,8 @@ static const struct mistake {
     MISTAKE("--socket-mode 888: not an octal", "--socket-mode", "888"),
     MISTAKE("--socket-mode 1777: not an octal", "--socket-mode", "1777"),
     MISTAKE("--busy-poll 1000001: not a number", "--busy-poll", "1000001"),
+    MISTAKE("--allow-low-power: it comes after the --device", "--allow-low-power", "--device",
+            "sim:edu"),
     MISTAKE("--vf-token 1-2: not a UUID", "--device", "sim:edu", "--vf-token", "1-2"),
     MISTAKE("--vf-token: it comes after the --device", "--vf-token",
             "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3", "--device", "sim:edu"),

@@ -30,7 +30,7 @@ static const struct command expected[] = {
     {"DMA_WRITE",                12, C, LATER, 16, 1048592, 0,   false, true },
     {"DEVICE_RESET",             13, S, LATER, 0,  0,       0,   false, true },
     {"REGION_WRITE_MULTI",       15, S, LATER, 8,  24584,   0,   false, true },
-    {"DEVICE_FEATURE",           16, S, LATER, 8,  65560,   0,   false, false},
+    {"DEVICE_FEATURE",           16, S, LATER, 8,  65560,   1,   false, false},
     {"MIG_DATA_READ",            17, S, LATER, 8,  8,       0,   false, false},
     {"MIG_DATA_WRITE",           18, S, LATER, 8,  1048584, 0,   false, true },
 };
