@@ -10,6 +10,7 @@ shopt -s extglob
 	edu=0000:01:00.0         # behind a root port
 	root_bus_edu=0000:00:04.0
 	nvme=0000:02:00.0        # likewise
+	igb=0000:03:00.0         # likewise; only in the scenario sriov
 }
 
 daemon=''  # the process id of the daemon that runs now
