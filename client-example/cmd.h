@@ -23,6 +23,7 @@ int cmd_read(const struct cmd_target *target, int argc, char **argv);
 int cmd_write(const struct cmd_target *target, int argc, char **argv);
 int cmd_edu(const struct cmd_target *target, int argc, char **argv);
 int cmd_nvme(const struct cmd_target *target, int argc, char **argv);
+int cmd_sleep(const struct cmd_target *target, int argc, char **argv);
 
 /* Opens the session; CMD_OK, or CMD_FAILED with the line printed. *c: to be closed. */
 int cmd_connect(const struct cmd_target *target, struct vfuc **c);

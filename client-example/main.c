@@ -29,6 +29,8 @@ static const struct command_row {
     {"nvme",  "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme },
+    {"sleep", "SECONDS",
+     "Let the device sleep for so long, then use it: it must have slept, and wake.",              cmd_sleep},
 };
 
 static void print_help(FILE *out)
