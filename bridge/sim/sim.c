@@ -12,6 +12,7 @@
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_irqfd.h"
+#include "bridge/sim/sim_memory.h"
 #include "proto/base/arith.h"
 #include "proto/base/fd.h"
 
@@ -48,6 +49,7 @@ static void free_machine(struct sim *sim)
     sim_file_table_destroy(&sim->files);
     fd_close(&sim->proc_fds);
     pthread_mutex_destroy(&sim->fault.lock);
+    pthread_mutex_destroy(&sim->memory_lock);
     pthread_mutex_destroy(&sim->lock);
     free(sim);
 }
@@ -67,11 +69,13 @@ struct sim *sim_create(void)
     sim->vector_limit = UINT32_MAX;
     sim->coherent = true;
     sim->rawio = true;
+    sim->eeh = true;
     sim->iommufd = SIM_IOMMUFD_MAP_FILE;
     sim_file_table_init(&sim->files);
     sim_vmas_init(&sim->vmas);
     pthread_mutex_init(&sim->fault.lock, NULL);
     pthread_mutex_init(&sim->lock, NULL);
+    pthread_mutex_init(&sim->memory_lock, NULL);
     sim->proc_fds = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (sim->proc_fds < 0 || sim_irqfd_start(sim)) {
         free_machine(sim);
@@ -99,6 +103,7 @@ void sim_destroy(struct sim *sim)
         return;
     sim_irqfd_stop(sim);
     free_devices(sim);
+    sim_memory_forget(sim);
     sim_forget_open_errors(sim);
     free_machine(sim);
 }

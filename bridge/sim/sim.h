@@ -1,8 +1,8 @@
 /*
  * A simulated kernel below the uAPI: it implements struct host call by call, with VFIO containers
- * and groups, iommufd and the devices' own files, an IOMMU that translates and faults, and PCI
- * devices that do DMA from threads of their own, raise interrupts and reset. The bridge runs over
- * it unmodified.
+ * (type1's, or SPAPR TCE's of a POWER machine) and groups, iommufd and the devices' own files, an
+ * IOMMU that translates and faults, and PCI devices that do DMA from threads of their own, raise
+ * interrupts and reset. The bridge runs over it unmodified.
  *
  * It answers as Linux does, errno by errno; where versions differ, as 6.1, the oldest that the
  * bridge supports. What came later: BARs are accessed in up to 64 bits; iommufd and the devices'
@@ -90,6 +90,19 @@ void sim_set_memlock(struct sim *sim, uint64_t bytes);
 void sim_set_dma_entry_limit(struct sim *sim, unsigned limit);
 /* Vectors that the host can allocate for one device; default: all it has. */
 void sim_set_vector_limit(struct sim *sim, unsigned limit);
+/*
+ * The machine's IOMMU and what comes with it; default SIM_IOMMU_TYPE1. A POWER machine has no
+ * iommufd, and type1 as little as a PC has SPAPR. v1 and v2 are the kinds of container that it can
+ * be used by.
+ */
+enum sim_iommu_model {
+    SIM_IOMMU_TYPE1,
+    SIM_IOMMU_SPAPR_V1, /* the window below 2 GiB alone */
+    SIM_IOMMU_SPAPR_V2, /* windows are created and removed */
+};
+void sim_set_iommu(struct sim *sim, enum sim_iommu_model model);
+/* false: a POWER machine has no EEH; default true. */
+void sim_set_eeh(struct sim *sim, bool eeh);
 /* false: the IOMMU can't enforce coherency (DMA_CC_IOMMU answers 0); default true. */
 void sim_set_coherent(struct sim *sim, bool coherent);
 /* What the kernel has of iommufd; default SIM_IOMMUFD_MAP_FILE. */
@@ -130,7 +143,8 @@ struct sim_stats {
     unsigned bar_mappings;
     unsigned mappings; /* DMA entries in all containers, areas in all IOASes */
     uint64_t pinned_bytes;
-    unsigned pins; /* made so far, of whatever size */
+    unsigned pins;                  /* made so far, of whatever size */
+    uint64_t locked_bytes;          /* what counts against RLIMIT_MEMLOCK */
     uint64_t dma_faults;            /* pages of a transfer that the IOMMU stopped */
     uint64_t peer_faults;           /* pieces of a transfer to a BAR that nobody decoded */
     uint64_t dma_reads, dma_writes; /* transfers that went through whole */
@@ -163,3 +177,6 @@ int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_sta
  */
 int sim_device_dma(struct sim *sim, const char *bdf, uint64_t iova, void *buf, size_t len,
                    bool write);
+
+/* An error on the device's bus, after which EEH has cut its group off. */
+int sim_freeze_pe(struct sim *sim, const char *bdf);

@@ -78,11 +78,11 @@ static void copy_ram(struct access *a, size_t len)
         memcpy(a->to, ram, len);
 }
 
-/* A port that is not decoded answers as no device would. */
+/* A port that is not decoded, and a device that is cut off, answer as no device would. */
 static void do_registers(struct access *a, unsigned width)
 {
     const struct sim_model *model = a->dev->model;
-    bool decoded = !is_io(a) || sim_pci_io_enabled(a->dev);
+    bool decoded = !a->dev->mmio_stopped && (!is_io(a) || sim_pci_io_enabled(a->dev));
     uint64_t value = 0;
 
     if (!a->write) {
@@ -97,7 +97,7 @@ static void do_registers(struct access *a, unsigned width)
 
 static void do_io(struct access *a, unsigned width)
 {
-    if (bar_of(a)->ram)
+    if (bar_of(a)->ram && !a->dev->mmio_stopped)
         copy_ram(a, width);
     else
         do_registers(a, width);

@@ -155,9 +155,12 @@ static void read_chunk(struct sim_device *dev, unsigned offset, uint8_t *buf, un
 
     if (touches_bars(offset, width))
         fix_bars(dev);
-    for (unsigned i = offset; i < offset + width; i++)
-        buf[i - offset] = (dev->pci.config[i] & (uint8_t)~config->is_virt[i]) |
-                          (config->virt[i] & config->is_virt[i]);
+    for (unsigned i = offset; i < offset + width; i++) {
+        uint8_t hw = dev->mmio_stopped ? 0xff : dev->pci.config[i];
+
+        buf[i - offset] =
+            (hw & (uint8_t)~config->is_virt[i]) | (config->virt[i] & config->is_virt[i]);
+    }
 }
 
 static void write_byte(struct sim_device *dev, unsigned offset, uint8_t value)
@@ -167,7 +170,8 @@ static void write_byte(struct sim_device *dev, unsigned offset, uint8_t value)
     uint8_t writable = dev->config.is_writable[offset];
 
     *virt = (*virt & (uint8_t) ~(writable & is_virt)) | (value & writable & is_virt);
-    sim_pci_write_byte(dev, offset, value, writable & (uint8_t)~is_virt);
+    if (!dev->mmio_stopped)
+        sim_pci_write_byte(dev, offset, value, writable & (uint8_t)~is_virt);
 }
 
 /* The copy has the decode bits too: access to memory BARs is granted by them. */

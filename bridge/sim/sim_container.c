@@ -7,6 +7,7 @@
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_iommu.h"
+#include "bridge/sim/sim_spapr.h"
 
 static void put(struct sim_container *container)
 {
@@ -14,7 +15,7 @@ static void put(struct sim_container *container)
         free(container);
 }
 
-static void attach_devices(struct sim_group *group, struct sim_iommu *iommu)
+static void attach_devices(struct sim_group *group, struct sim_driver *iommu)
 {
     sim_group_set_domain(group, iommu ? &iommu->domain : NULL);
 }
@@ -26,27 +27,33 @@ bool sim_container_has_model(const struct sim_container *container)
 
 int sim_container_attach(struct sim_container *container, struct sim_group *group)
 {
+    struct sim_driver *iommu = container->iommu;
+    int ret;
+
     if (group->noiommu && !group->sim->rawio)
         return -EPERM;
     if (container->groups && container->noiommu != group->noiommu)
         return -EPERM;
-    if (container->iommu && container->iommu->vaddr_invalid)
-        return -EBUSY;
+    ret = iommu ? iommu->ops->attach(iommu, group) : 0;
+    if (ret)
+        return ret;
     container->noiommu = group->noiommu;
     container->refs++;
     container->groups++;
     group->container = container;
     group->users = 1;
-    attach_devices(group, container->iommu);
+    attach_devices(group, iommu);
     return 0;
 }
 
-struct sim_iommu *sim_container_detach(struct sim_group *group)
+struct sim_driver *sim_container_detach(struct sim_group *group)
 {
     struct sim_container *container = group->container;
-    struct sim_iommu *left = NULL;
+    struct sim_driver *left = NULL;
 
     attach_devices(group, NULL);
+    if (container->iommu)
+        container->iommu->ops->detach(container->iommu, group);
     group->container = NULL;
     group->users = 0;
     if (--container->groups == 0) {
@@ -69,21 +76,75 @@ static int set_noiommu(struct sim *sim, struct sim_container *container, uintptr
     return 0;
 }
 
+/* All groups, or none. */
+static int attach_groups(struct sim_container *container, struct sim_group *groups,
+                         struct sim_driver *iommu)
+{
+    int ret = 0;
+
+    for (struct sim_group *group = groups; group; group = group->next) {
+        if (group->container != container)
+            continue;
+        ret = iommu->ops->attach(iommu, group);
+        if (!ret)
+            continue;
+        for (struct sim_group *done = groups; done != group; done = done->next) {
+            if (done->container == container)
+                iommu->ops->detach(iommu, done);
+        }
+        break;
+    }
+    return ret;
+}
+
+static int has_extension(const struct sim *sim, bool in_use, uintptr_t extension)
+{
+    return sim->iommu == SIM_IOMMU_TYPE1 ? sim_type1_check_extension(sim, in_use, extension)
+                                         : sim_spapr_check_extension(sim, extension);
+}
+
+/* -ENODEV: the machine's driver does not say that it has it; -EINVAL: it is no model. */
+static int create_iommu(struct sim *sim, uintptr_t model, struct sim_driver **out)
+{
+    if (has_extension(sim, false, model) <= 0)
+        return -ENODEV;
+    switch (model) {
+    case VFIO_TYPE1_IOMMU:
+    case VFIO_TYPE1v2_IOMMU:
+    case VFIO_TYPE1_NESTING_IOMMU:
+        *out = sim_iommu_create(sim, model != VFIO_TYPE1_IOMMU);
+        break;
+    case VFIO_SPAPR_TCE_IOMMU:
+    case VFIO_SPAPR_TCE_v2_IOMMU:
+        *out = sim_spapr_create(sim, model == VFIO_SPAPR_TCE_v2_IOMMU);
+        break;
+    default:
+        return -EINVAL;
+    }
+    return *out ? 0 : -ENOMEM;
+}
+
 static int set_iommu(struct sim *sim, struct sim_container *container, uintptr_t model)
 {
+    struct sim_driver *iommu;
+    int ret;
+
     if (!container->groups || sim_container_has_model(container))
         return -EINVAL;
     if (container->noiommu)
         return set_noiommu(sim, container, model);
-    if (model != VFIO_TYPE1_IOMMU && model != VFIO_TYPE1v2_IOMMU &&
-        model != VFIO_TYPE1_NESTING_IOMMU)
-        return -ENODEV;
-    container->iommu = sim_iommu_create(sim, model != VFIO_TYPE1_IOMMU);
-    if (!container->iommu)
-        return -ENOMEM;
+    ret = create_iommu(sim, model, &iommu);
+    if (ret)
+        return ret;
+    ret = attach_groups(container, sim->groups, iommu);
+    if (ret) {
+        sim_driver_put(iommu);
+        return ret;
+    }
+    container->iommu = iommu;
     for (struct sim_group *group = sim->groups; group; group = group->next) {
         if (group->container == container)
-            attach_devices(group, container->iommu);
+            attach_devices(group, iommu);
     }
     return 0;
 }
@@ -92,19 +153,19 @@ static int set_iommu(struct sim *sim, struct sim_container *container, uintptr_t
 static int iommu_ioctl(struct sim_file *file, unsigned long request, void *arg)
 {
     struct sim_container *container = file->object;
-    struct sim_iommu *iommu = NULL;
+    struct sim_driver *iommu = NULL;
     bool noiommu;
     int ret;
 
     pthread_mutex_lock(&file->sim->lock);
     noiommu = container->noiommu_set;
     if (container->iommu)
-        iommu = sim_iommu_get(container->iommu);
+        iommu = sim_driver_get(container->iommu);
     pthread_mutex_unlock(&file->sim->lock);
     if (!iommu)
         return noiommu ? -ENOTTY : -EINVAL;
-    ret = sim_type1_ioctl(iommu, request, arg);
-    sim_iommu_put(iommu);
+    ret = iommu->ops->ioctl(iommu, request, arg);
+    sim_driver_put(iommu);
     return ret;
 }
 
@@ -116,7 +177,7 @@ static int check_extension(const struct sim *sim, const struct sim_container *co
 
     if (extension == VFIO_NOIOMMU_IOMMU)
         return sim->noiommu_mode && (noiommu_alone || !container->groups);
-    return noiommu_alone ? 0 : sim_type1_check_extension(sim, container->iommu, extension);
+    return noiommu_alone ? 0 : has_extension(sim, container->iommu, extension);
 }
 
 static int container_ioctl(struct sim_file *file, unsigned long request, void *arg)

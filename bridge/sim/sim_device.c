@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "bridge/sim/sim_bar.h"
+#include "bridge/sim/sim_eeh.h"
 #include "bridge/sim/sim_feature.h"
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_info.h"
@@ -81,11 +82,23 @@ static void reset(struct sim_device *dev)
     dev->sim->count.resets++;
 }
 
+void sim_device_bus_reset(struct sim_device *dev)
+{
+    uint16_t command;
+
+    pthread_mutex_lock(&dev->lock);
+    reset(dev);
+    command = (uint16_t)sim_pci_read(dev, PCI_COMMAND, 2);
+    sim_pci_set_command(dev, command & (uint16_t)~PCI_COMMAND_MASTER);
+    pthread_mutex_unlock(&dev->lock);
+}
+
 /* With sim->lock held, as the next one. */
 static void enable(struct sim_device *dev)
 {
     uint16_t command;
 
+    sim_eeh_unfreeze(dev->group);
     pthread_mutex_lock(&dev->lock);
     command = sim_pci_quiesce(dev);
     command &= (uint16_t) ~(PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);

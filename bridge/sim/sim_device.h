@@ -5,6 +5,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -37,6 +38,8 @@ struct sim_device {
     bool has_reset;
     unsigned opened; /* descriptors */
     struct sim_token token;
+
+    _Atomic bool mmio_stopped; /* EEH has cut the device off: no register is reached */
 
     bool attached; /* with the lock of the context that it is bound to */
 
@@ -77,5 +80,8 @@ ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, o
 /* A descriptor more, which enables the device if it is the first; one less. */
 void sim_device_get(struct sim_device *dev);
 void sim_device_put(struct sim_device *dev);
+
+/* The bus of the device is reset. */
+void sim_device_bus_reset(struct sim_device *dev);
 
 bool sim_device_has_driver(const struct sim_device *dev, const char *driver);

@@ -30,6 +30,13 @@ void sim_dma_set_bus_master(struct sim_device *dev, bool on)
     pthread_mutex_unlock(&dev->dma.lock);
 }
 
+void sim_dma_set_stopped(struct sim_device *dev, bool stopped)
+{
+    pthread_mutex_lock(&dev->dma.lock);
+    dev->dma.stopped = stopped;
+    pthread_mutex_unlock(&dev->dma.lock);
+}
+
 void sim_dma_attach(struct sim_device *dev, struct sim_domain *domain)
 {
     pthread_mutex_lock(&dev->dma.lock);
@@ -104,11 +111,11 @@ static bool attempt(struct transfer *t)
         t->error = 0;
         return true;
     }
-    if (!ret && t->dev->dma.domain)
+    if (!ret && t->dev->dma.domain && !t->dev->dma.stopped)
         return !sim_domain_copy(t->dev->dma.domain, t->iova, t->buf, t->len, t->write, &t->done,
                                 &t->error);
     if (!ret) {
-        /* The host has the group in a domain that translates nothing. */
+        /* Without a container the host has the group in a domain that translates nothing. */
         t->dev->sim->count.dma_faults++;
         ret = -EFAULT;
     }

@@ -17,6 +17,7 @@ struct sim_dma {
     struct sim_domain *domain; /* NULL: blocked */
     bool no_iommu;             /* whatever the domain: addresses are the host's */
     bool bus_master;
+    bool stopped; /* by EEH */
     uint64_t epoch;
 };
 
@@ -25,6 +26,7 @@ void sim_dma_destroy(struct sim_dma *dma);
 
 /* Each returns when no transfer of the time before is under way. */
 void sim_dma_set_bus_master(struct sim_device *dev, bool on);
+void sim_dma_set_stopped(struct sim_device *dev, bool stopped);
 void sim_dma_attach(struct sim_device *dev, struct sim_domain *domain);
 /* Into the domain of another one. */
 void sim_dma_attach_to_sibling(struct sim_device *dev, struct sim_device *sibling);

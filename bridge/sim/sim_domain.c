@@ -71,6 +71,18 @@ void sim_domain_remove(struct sim_domain *domain, struct sim_translation *t)
     domain->sim->count.mappings--;
 }
 
+void sim_domain_cut(struct sim_domain *domain, struct sim_translation *t, uint64_t first,
+                    uint64_t last)
+{
+    pthread_rwlock_wrlock(&domain->lock);
+    if (t->first < first) {
+        t->offset += first - t->first;
+        t->first = first;
+    }
+    t->last = MIN(t->last, last);
+    pthread_rwlock_unlock(&domain->lock);
+}
+
 static uint64_t pages_of(uint64_t iova, size_t len)
 {
     return (iova + (len - 1)) / SIM_PAGE - iova / SIM_PAGE + 1;

@@ -1,6 +1,6 @@
 /*
- * An IOMMU domain: the translations that the addresses of the devices in it go through. A type1
- * container and an IOAS keep theirs in one.
+ * An IOMMU domain: the translations that the addresses of the devices in it go through. A
+ * container's IOMMU and an IOAS keep theirs in one.
  *
  * The lock is taken inside. Whoever changes translations holds a lock of its own around that, under
  * which it may search.
@@ -53,6 +53,9 @@ struct sim_translation *sim_domain_find(const struct sim_domain *domain, uint64_
                                         uint64_t last);
 /* It overlaps with none that is there. -ENOMEM. */
 int sim_domain_insert(struct sim_domain *domain, struct sim_translation *t);
+/* Leaves that part of a translation which is within the range. */
+void sim_domain_cut(struct sim_domain *domain, struct sim_translation *t, uint64_t first,
+                    uint64_t last);
 void sim_domain_remove(struct sim_domain *domain, struct sim_translation *t);
 
 /*

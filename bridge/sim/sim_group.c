@@ -8,8 +8,8 @@
 
 #include "bridge/sim/sim_container.h"
 #include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_driver.h"
 #include "bridge/sim/sim_internal.h"
-#include "bridge/sim/sim_iommu.h"
 #include "proto/base/arith.h"
 
 enum {
@@ -164,7 +164,7 @@ static int set_container(struct sim_file *file, void *arg)
 /* -EBUSY: a device is open. */
 static int leave_container(struct sim_group *group)
 {
-    struct sim_iommu *left = NULL;
+    struct sim_driver *left = NULL;
     int ret = 0;
 
     pthread_mutex_lock(&group->sim->lock);
@@ -176,8 +176,8 @@ static int leave_container(struct sim_group *group)
         left = sim_container_detach(group);
     pthread_mutex_unlock(&group->sim->lock);
     if (left) {
-        sim_iommu_release(left);
-        sim_iommu_put(left);
+        left->ops->release(left);
+        sim_driver_put(left);
     }
     return ret;
 }

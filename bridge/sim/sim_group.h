@@ -7,6 +7,8 @@
 
 #include <stdbool.h>
 
+#include "bridge/sim/sim_eeh.h"
+
 struct sim;
 struct sim_container;
 struct sim_context;
@@ -23,6 +25,8 @@ struct sim_group {
     struct sim_file *opened; /* the one descriptor's */
     struct sim_container *container;
     unsigned users; /* of the container: the group itself, and a descriptor of a device each */
+
+    struct sim_pe pe; /* of a POWER machine: the group is one */
 
     struct sim_context *owner; /* of the devices' DMA, if devices are bound by their own files */
     unsigned bound;            /* such devices */

@@ -5,6 +5,7 @@
 #include <linux/vfio.h>
 
 #include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_eeh.h"
 #include "bridge/sim/sim_internal.h"
 
 void sim_get_stats(struct sim *sim, struct sim_stats *stats)
@@ -19,6 +20,7 @@ void sim_get_stats(struct sim *sim, struct sim_stats *stats)
         .mappings = sim->count.mappings,
         .pinned_bytes = sim->count.pinned_bytes,
         .pins = sim->count.pins_made,
+        .locked_bytes = sim->count.locked_bytes,
         .dma_faults = sim->count.dma_faults,
         .peer_faults = sim->count.peer_faults,
         .dma_reads = sim->count.dma_reads,
@@ -70,4 +72,15 @@ int sim_device_dma(struct sim *sim, const char *bdf, uint64_t iova, void *buf, s
         return -ENODEV;
     pthread_mutex_unlock(&sim->lock);
     return sim_dma_force(dev, iova, buf, len, write);
+}
+
+int sim_freeze_pe(struct sim *sim, const char *bdf)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+
+    if (!dev)
+        return -ENODEV;
+    sim_eeh_freeze(dev->group);
+    pthread_mutex_unlock(&sim->lock);
+    return 0;
 }

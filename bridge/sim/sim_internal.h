@@ -5,7 +5,7 @@
  *
  *     context->lock      one call at a time on an iommufd context, pinning included: its objects
  *                        and which device is attached to which.
- *     iommu->lock        one MAP_DMA or UNMAP_DMA at a time, pinning included.
+ *     iommu->lock        one call at a time on a container's IOMMU, pinning included.
  *     sim->lock          the machine's structure: which devices and groups there are, which group
  *                        is in which container, who has what open. Held by control calls, never
  *                        while memory is pinned.
@@ -15,7 +15,8 @@
  *                        mastering knows that no transfer is under way.
  *     domain->lock       the translations themselves.
  *
- * The file table's lock, that of the BARs' mappings and the fault plan's are leaves.
+ * The file table's lock, those of the BARs' mappings and of registered memory and the fault plan's
+ * are leaves.
  *
  * A transfer that goes to another device's BAR takes that device's lock last, against this order:
  * so it only tries, and gives the others up when it fails (sim_peer.h).
@@ -41,6 +42,7 @@ enum {
 
 struct sim_device;
 struct sim_group;
+struct sim_memory;
 struct sim_model;
 
 struct sim_fault {
@@ -64,7 +66,8 @@ struct sim_counters {
     _Atomic unsigned mappings, resets, ioctls;
     _Atomic unsigned pins; /* that have a mapping of their own */
     _Atomic unsigned pins_made;
-    _Atomic uint64_t pinned_bytes, dma_faults, peer_faults, dma_reads, dma_writes, dma_to_host;
+    _Atomic uint64_t pinned_bytes, locked_bytes;
+    _Atomic uint64_t dma_faults, peer_faults, dma_reads, dma_writes, dma_to_host;
 };
 
 struct sim_open_error;
@@ -85,6 +88,11 @@ struct sim {
     unsigned added;
     uint32_t next_memory, next_port; /* addresses for BARs */
 
+    pthread_mutex_t memory_lock; /* for the list, and what is mapped and used of it */
+    struct sim_memory *registered;
+
+    _Atomic enum sim_iommu_model iommu;
+    _Atomic bool eeh;
     _Atomic uint64_t memlock;
     _Atomic unsigned entry_limit, vector_limit;
     _Atomic bool coherent, noiommu_mode, rawio;

@@ -22,47 +22,65 @@ struct mapping {
 
 static struct mapping *find(const struct sim_iommu *iommu, uint64_t first, uint64_t last)
 {
-    return (struct mapping *)sim_domain_find(&iommu->domain, first, last);
+    return (struct mapping *)sim_domain_find(&iommu->driver.domain, first, last);
 }
 
-struct sim_iommu *sim_iommu_create(struct sim *sim, bool v2)
+static struct sim_iommu *to_iommu(struct sim_driver *driver)
 {
-    struct sim_iommu *iommu = calloc(1, sizeof(*iommu));
-
-    if (!iommu)
-        return NULL;
-    iommu->sim = sim;
-    sim_domain_init(&iommu->domain, sim);
-    iommu->v2 = v2;
-    iommu->avail = sim->entry_limit;
-    atomic_init(&iommu->refs, 1);
-    pthread_mutex_init(&iommu->lock, NULL);
-    return iommu;
+    return (struct sim_iommu *)driver;
 }
 
-struct sim_iommu *sim_iommu_get(struct sim_iommu *iommu)
+/* A group can't join while the kernel would not know what to pin for it. */
+static int attach(struct sim_driver *driver, struct sim_group *group)
 {
-    iommu->refs++;
-    return iommu;
+    (void)group;
+    return to_iommu(driver)->vaddr_invalid ? -EBUSY : 0;
 }
 
-void sim_iommu_put(struct sim_iommu *iommu)
+static void detach(struct sim_driver *driver, struct sim_group *group)
 {
-    if (--iommu->refs)
-        return;
-    sim_domain_destroy(&iommu->domain);
-    pthread_mutex_destroy(&iommu->lock);
-    free(iommu);
+    (void)driver;
+    (void)group;
 }
 
-void sim_iommu_release(struct sim_iommu *iommu)
+static void release(struct sim_driver *driver)
 {
+    struct sim_iommu *iommu = to_iommu(driver);
     uint64_t unmapped;
 
     pthread_mutex_lock(&iommu->lock);
     iommu->released = true;
     sim_iommu_unmap_all(iommu, &unmapped);
     pthread_mutex_unlock(&iommu->lock);
+}
+
+static void destroy(struct sim_driver *driver)
+{
+    struct sim_iommu *iommu = to_iommu(driver);
+
+    pthread_mutex_destroy(&iommu->lock);
+    free(iommu);
+}
+
+static const struct sim_driver_ops type1_ops = {
+    .attach = attach,
+    .detach = detach,
+    .ioctl = sim_type1_ioctl,
+    .release = release,
+    .destroy = destroy,
+};
+
+struct sim_driver *sim_iommu_create(struct sim *sim, bool v2)
+{
+    struct sim_iommu *iommu = calloc(1, sizeof(*iommu));
+
+    if (!iommu)
+        return NULL;
+    sim_driver_init(&iommu->driver, &type1_ops, sim);
+    iommu->v2 = v2;
+    iommu->avail = sim->entry_limit;
+    pthread_mutex_init(&iommu->lock, NULL);
+    return &iommu->driver;
 }
 
 static bool is_translatable(uint64_t first, uint64_t last)
@@ -76,7 +94,7 @@ static bool is_translatable(uint64_t first, uint64_t last)
 
 static int insert(struct sim_iommu *iommu, struct mapping *e)
 {
-    int ret = sim_domain_insert(&iommu->domain, &e->t);
+    int ret = sim_domain_insert(&iommu->driver.domain, &e->t);
 
     if (!ret)
         iommu->avail--;
@@ -85,10 +103,10 @@ static int insert(struct sim_iommu *iommu, struct mapping *e)
 
 static void remove_entry(struct sim_iommu *iommu, struct mapping *e)
 {
-    sim_domain_remove(&iommu->domain, &e->t);
+    sim_domain_remove(&iommu->driver.domain, &e->t);
     iommu->avail++;
     iommu->vaddr_invalid -= e->vaddr_invalid;
-    sim_unpin(iommu->sim, &e->pin);
+    sim_unpin(iommu->driver.sim, &e->pin);
     free(e);
 }
 
@@ -112,12 +130,12 @@ static int take(struct sim_iommu *iommu, struct mapping *e, uint64_t vaddr, uint
 {
     bool write = e->t.prot & SIM_DOMAIN_WRITE;
 
-    if (sim_vma_find(iommu->sim, vaddr, size, write, &e->peer)) {
+    if (sim_vma_find(iommu->driver.sim, vaddr, size, write, &e->peer)) {
         e->t.peer = &e->peer;
         return check_decoded(&e->peer);
     }
     e->t.pin = &e->pin;
-    return sim_pin(iommu->sim, &e->pin, vaddr, size, write);
+    return sim_pin(iommu->driver.sim, &e->pin, vaddr, size, write);
 }
 
 int sim_iommu_map(struct sim_iommu *iommu, uint64_t iova, uint64_t size, uint64_t vaddr,
@@ -143,7 +161,7 @@ int sim_iommu_map(struct sim_iommu *iommu, uint64_t iova, uint64_t size, uint64_
         return ret;
     ret = insert(iommu, e);
     if (ret) {
-        sim_unpin(iommu->sim, &e->pin);
+        sim_unpin(iommu->driver.sim, &e->pin);
         return ret;
     }
     e = NULL; /* in the tree */
@@ -209,11 +227,11 @@ int sim_iommu_invalidate_vaddr(struct sim_iommu *iommu, uint64_t first, uint64_t
     *invalidated = 0;
     if ((low && low->t.first < first) || (high && high->t.last > last))
         return -EINVAL;
-    twalk_r(iommu->domain.tree, visit_vaddr, &walk);
+    twalk_r(iommu->driver.domain.tree, visit_vaddr, &walk);
     if (walk.conflict)
         return -EINVAL;
     walk.invalidate = true;
-    twalk_r(iommu->domain.tree, visit_vaddr, &walk);
+    twalk_r(iommu->driver.domain.tree, visit_vaddr, &walk);
     *invalidated = walk.bytes;
     return 0;
 }
@@ -227,9 +245,9 @@ int sim_iommu_update_vaddr(struct sim_iommu *iommu, uint64_t iova, uint64_t size
         return -ENOENT;
     if (!e->vaddr_invalid || e->t.first != iova || e->t.last != last)
         return -EINVAL;
-    pthread_rwlock_wrlock(&iommu->domain.lock);
+    pthread_rwlock_wrlock(&iommu->driver.domain.lock);
     sim_pin_move(&e->pin, vaddr);
-    pthread_rwlock_unlock(&iommu->domain.lock);
+    pthread_rwlock_unlock(&iommu->driver.domain.lock);
     e->vaddr_invalid = false;
     iommu->vaddr_invalid--;
     return 0;

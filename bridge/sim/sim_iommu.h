@@ -9,30 +9,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bridge/sim/sim_domain.h"
+#include "bridge/sim/sim_driver.h"
 
 struct sim;
 
 struct sim_iommu {
-    struct sim *sim;
+    struct sim_driver driver; /* its domain is changed with the lock held */
     bool v2;
-    _Atomic unsigned refs;
 
     pthread_mutex_t lock; /* for the block below */
     bool released;
     unsigned avail;                 /* entries that can be made yet */
     _Atomic unsigned vaddr_invalid; /* entries; read without the lock */
-
-    struct sim_domain domain; /* changed with the lock held */
 };
 
 /* One reference; NULL without memory. */
-struct sim_iommu *sim_iommu_create(struct sim *sim, bool v2);
-struct sim_iommu *sim_iommu_get(struct sim_iommu *iommu);
-void sim_iommu_put(struct sim_iommu *iommu);
-
-/* Takes all translations away; none can be made any more. No device is attached. */
-void sim_iommu_release(struct sim_iommu *iommu);
+struct sim_driver *sim_iommu_create(struct sim *sim, bool v2);
 
 /*
  * With iommu->lock held. The arguments are aligned, not empty and do not wrap.
@@ -49,7 +41,6 @@ int sim_iommu_invalidate_vaddr(struct sim_iommu *iommu, uint64_t first, uint64_t
                                uint64_t *invalidated);
 int sim_iommu_update_vaddr(struct sim_iommu *iommu, uint64_t iova, uint64_t size, uint64_t vaddr);
 
-/* The ioctls of a container that has the IOMMU (sim_type1.c). */
-int sim_type1_check_extension(const struct sim *sim, const struct sim_iommu *iommu,
-                              unsigned long extension);
-int sim_type1_ioctl(struct sim_iommu *iommu, unsigned long request, void *arg);
+/* The ioctls of a container that has the IOMMU (sim_type1.c). in_use: it is set. */
+int sim_type1_check_extension(const struct sim *sim, bool in_use, unsigned long extension);
+int sim_type1_ioctl(struct sim_driver *driver, unsigned long request, void *arg);

@@ -34,16 +34,20 @@ static char *to_pointer(uint64_t vaddr)
     return (char *)(uintptr_t)vaddr;
 }
 
-/* mm->locked_vm against the limit, all containers and IOASes together. */
-static int account(struct sim *sim, uint64_t size)
+int sim_lock_memory(struct sim *sim, uint64_t size)
 {
-    uint64_t pinned = sim->count.pinned_bytes;
+    uint64_t locked = sim->count.locked_bytes;
 
     do {
-        if (size > sim->memlock || pinned > sim->memlock - size)
+        if (size > sim->memlock || locked > sim->memlock - size)
             return -ENOMEM;
-    } while (!atomic_compare_exchange_weak(&sim->count.pinned_bytes, &pinned, pinned + size));
+    } while (!atomic_compare_exchange_weak(&sim->count.locked_bytes, &locked, locked + size));
     return 0;
+}
+
+void sim_unlock_memory(struct sim *sim, uint64_t size)
+{
+    sim->count.locked_bytes -= size;
 }
 
 static bool take_own_mapping(struct sim *sim, struct sim_pin *pin)
@@ -63,20 +67,29 @@ none:
     return false;
 }
 
+static int hold(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size, bool write)
+{
+    *pin = (struct sim_pin){.addr = to_pointer(vaddr), .size = size};
+    if (madvise(pin->addr, size, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) < 0)
+        return -EFAULT;
+    sim->count.pinned_bytes += size;
+    sim->count.pins_made++;
+    return 0;
+}
+
 int sim_pin_in_place(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size,
                      bool write)
 {
-    int ret = account(sim, size);
+    int ret = sim_lock_memory(sim, size);
 
     if (ret)
         return ret;
-    *pin = (struct sim_pin){.addr = to_pointer(vaddr), .size = size};
-    if (madvise(pin->addr, size, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) < 0) {
-        sim->count.pinned_bytes -= size;
-        return -EFAULT;
-    }
-    sim->count.pins_made++;
-    return 0;
+    ret = hold(sim, pin, vaddr, size, write);
+    if (ret)
+        sim_unlock_memory(sim, size);
+    else
+        pin->counted = true;
+    return ret;
 }
 
 int sim_pin(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size, bool write)
@@ -88,9 +101,21 @@ int sim_pin(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size,
     return ret;
 }
 
+int sim_pin_uncounted(struct sim *sim, struct sim_pin *pin, uint64_t vaddr, uint64_t size,
+                      bool write)
+{
+    int ret = hold(sim, pin, vaddr, size, write);
+
+    if (!ret)
+        pin->own = take_own_mapping(sim, pin);
+    return ret;
+}
+
 void sim_unpin(struct sim *sim, struct sim_pin *pin)
 {
     sim->count.pinned_bytes -= pin->size;
+    if (pin->counted)
+        sim_unlock_memory(sim, pin->size);
     if (!pin->own)
         return;
     munmap(pin->addr, pin->size);

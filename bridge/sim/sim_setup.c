@@ -159,6 +159,18 @@ void sim_set_coherent(struct sim *sim, bool coherent)
     sim->coherent = coherent;
 }
 
+void sim_set_iommu(struct sim *sim, enum sim_iommu_model model)
+{
+    sim->iommu = model;
+    if (model != SIM_IOMMU_TYPE1)
+        sim->iommufd = SIM_IOMMUFD_NONE;
+}
+
+void sim_set_eeh(struct sim *sim, bool eeh)
+{
+    sim->eeh = eeh;
+}
+
 void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd)
 {
     sim->iommufd = iommufd;

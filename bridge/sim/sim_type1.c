@@ -21,8 +21,7 @@ enum {
         VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP | VFIO_DMA_UNMAP_FLAG_ALL | VFIO_DMA_UNMAP_FLAG_VADDR,
 };
 
-int sim_type1_check_extension(const struct sim *sim, const struct sim_iommu *iommu,
-                              unsigned long extension)
+int sim_type1_check_extension(const struct sim *sim, bool in_use, unsigned long extension)
 {
     switch (extension) {
     case VFIO_TYPE1_IOMMU:
@@ -31,9 +30,9 @@ int sim_type1_check_extension(const struct sim *sim, const struct sim_iommu *iom
     case VFIO_UNMAP_ALL:
         return 1;
     case VFIO_UPDATE_VADDR:
-        return !!iommu;
+        return in_use;
     case VFIO_DMA_CC_IOMMU:
-        return iommu && sim->coherent;
+        return in_use && sim->coherent;
     default:
         return 0;
     }
@@ -183,8 +182,9 @@ static int dispatch(struct sim_iommu *iommu, unsigned long request, void *arg)
     }
 }
 
-int sim_type1_ioctl(struct sim_iommu *iommu, unsigned long request, void *arg)
+int sim_type1_ioctl(struct sim_driver *driver, unsigned long request, void *arg)
 {
+    struct sim_iommu *iommu = (struct sim_iommu *)driver;
     int ret;
 
     pthread_mutex_lock(&iommu->lock);
