@@ -118,6 +118,11 @@ void address_space_get_stats(const struct address_space *as, struct address_spac
     stats->peers = as->granted;
 }
 
+int address_space_eeh(struct address_space *as, struct vfio_eeh_pe_op *op)
+{
+    return domain_eeh(as->domain, op);
+}
+
 static bool within_ranges(const struct iommu_info *info, uint64_t iova, uint64_t size)
 {
     uint64_t last = iova + (size - 1);
@@ -167,6 +172,14 @@ static int check_mapping(const struct address_space *as, uint64_t iova, uint64_t
     return 0;
 }
 
+static bool is_written(const struct address_space *as, uint32_t prot)
+{
+    struct iommu_info info;
+
+    domain_get_info(as->domain, &info);
+    return prot & IOMMU_WRITE || info.pins_for_writing;
+}
+
 int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, uint32_t prot, int fd,
                       uint64_t offset)
 {
@@ -175,7 +188,7 @@ int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, ui
     int ret = check_mapping(as, iova, size, prot, fd >= 0, offset);
 
     if (!ret && fd >= 0)
-        ret = memory_file_check(fd, offset, size, prot & IOMMU_WRITE, &file);
+        ret = memory_file_check(fd, offset, size, is_written(as, prot), &file);
     if (ret)
         return ret;
 

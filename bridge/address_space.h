@@ -22,6 +22,7 @@
 #include "bridge/sysfs.h"
 
 struct address_space;
+struct vfio_eeh_pe_op;
 
 struct address_space_stats {
     size_t maps;     /* entries, the unbacked ones included */
@@ -47,7 +48,7 @@ int address_space_open_device(struct address_space *as, const struct sysfs_devic
 void address_space_set_peers(struct address_space *as, struct peers *peers);
 
 enum iommu_kind address_space_kind(const struct address_space *as);
-/* "type1", "iommufd", "no-IOMMU" */
+/* "type1", "iommufd", "spapr", "no-IOMMU" */
 const char *address_space_backend(const struct address_space *as);
 
 /* Page sizes, limits and ranges; valid after the device was opened. */
@@ -82,5 +83,8 @@ int address_space_unmap(struct address_space *as, uint64_t iova, uint64_t size);
  * the domain's end makes sure that nothing is left.
  */
 int address_space_unmap_all(struct address_space *as);
+
+/* VFIO_EEH_PE_OP on the device's PE: as struct iommu_ops; for eeh.h. */
+int address_space_eeh(struct address_space *as, struct vfio_eeh_pe_op *op);
 
 void address_space_get_stats(const struct address_space *as, struct address_space_stats *stats);

@@ -126,6 +126,10 @@ static int set_model(struct container *c, const struct sysfs_device *dev)
     if (c->model_set)
         return 0;
     ret = host_ioctl(c->host, c->fd, VFIO_SET_IOMMU, (void *)c->model->id);
+    if (ret == -EPERM && c->model->instead) {
+        c->model = c->model->instead;
+        ret = host_ioctl(c->host, c->fd, VFIO_SET_IOMMU, (void *)c->model->id);
+    }
     if (ret == -EPERM)
         log_error("the kernel refuses %s: %s", dev->bdf, c->model->refused);
     else if (ret < 0)

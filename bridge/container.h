@@ -20,13 +20,15 @@ struct container_model {
     /* Log lines: what is wrong and what helps. */
     const char *missing; /* the kernel does not have the model */
     const char *refused; /* SET_IOMMU failed with EPERM; said behind the device's address */
+    /* Tried before that is said, as the machine may be of this kind; NULL: none. */
+    const struct container_model *instead;
 };
 
 struct container_group;
 
 struct container {
     struct host *host;
-    const struct container_model *model;
+    const struct container_model *model; /* the one that is set, or would be */
     int fd;
     bool model_set;
     struct container_group *groups;

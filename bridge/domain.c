@@ -227,6 +227,19 @@ void domain_abandon(struct domain *domain, struct domain_mapping *mapping)
     pthread_mutex_unlock(&domain->lock);
 }
 
+int domain_eeh(struct domain *domain, struct vfio_eeh_pe_op *op)
+{
+    struct iommu *iommu = domain->iommu;
+    int ret;
+
+    if (!iommu->ops->eeh)
+        return -ENOTTY;
+    pthread_mutex_lock(&domain->lock);
+    ret = iommu->ops->eeh(iommu, op);
+    pthread_mutex_unlock(&domain->lock);
+    return ret;
+}
+
 bool domain_is_stray(struct domain *domain)
 {
     bool stray;

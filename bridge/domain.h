@@ -1,6 +1,6 @@
 /*
  * A domain: the translations that the devices of one IOMMU group see, as the kernel holds them (a
- * type1 container, an IOAS of iommufd).
+ * type1 or SPAPR container, an IOAS of iommufd).
  *
  * The IOMMU can't tell the devices of a group apart, so they share a domain, though each has a
  * session and an address space of its own. When two of those map the same memory at the same
@@ -19,6 +19,7 @@
 
 struct domain;
 struct domain_mapping;
+struct vfio_eeh_pe_op;
 
 /* In a context, of which it keeps a reference. *out: one reference, for domain_unref. */
 int domain_create(struct iommu_context *context, struct domain **out);
@@ -29,7 +30,7 @@ void domain_unref(struct domain *domain);
 
 struct iommu_context *domain_context(const struct domain *domain);
 enum iommu_kind domain_kind(const struct domain *domain);
-/* "type1", "iommufd" */
+/* "type1", "iommufd", "spapr", "no-IOMMU" */
 const char *domain_backend(const struct domain *domain);
 
 /* Opens a device of the group inside the domain; see struct iommu_ops. */
@@ -61,6 +62,9 @@ int domain_unmap(struct domain *domain, struct domain_mapping *mapping);
  * the memory that the kernel knows by its address in this process. Its range is taken until then.
  */
 void domain_abandon(struct domain *domain, struct domain_mapping *mapping);
+
+/* VFIO_EEH_PE_OP on the group: what the kernel returns, not logged; -ENOTTY without EEH. */
+int domain_eeh(struct domain *domain, struct vfio_eeh_pe_op *op);
 
 /* The kernel may have translations that nobody has mapped; only the domain's end removes them. */
 bool domain_is_stray(struct domain *domain);

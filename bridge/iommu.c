@@ -1,7 +1,9 @@
 #include "bridge/iommu.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/vfio.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,12 +85,26 @@ int iommu_create(struct iommu_context *context, struct iommu **out)
     switch (context->kind) {
     case IOMMU_IOMMUFD:
         return iommu_iommufd_create(context->iommufd, out);
+    case IOMMU_SPAPR:
+        return iommu_spapr_create(context->host, out);
     case IOMMU_NOIOMMU:
         return iommu_noiommu_create(context->host, out);
     case IOMMU_TYPE1:
         break;
     }
     return iommu_type1_create(context->host, out);
+}
+
+enum iommu_kind iommu_container_kind(struct host *host)
+{
+    int fd = host_open(host, "/dev/vfio/vfio", O_RDWR);
+    enum iommu_kind kind = IOMMU_TYPE1;
+
+    if (fd >= 0 && host_ioctl(host, fd, VFIO_CHECK_EXTENSION, (void *)VFIO_TYPE1v2_IOMMU) != 1 &&
+        host_ioctl(host, fd, VFIO_CHECK_EXTENSION, (void *)VFIO_SPAPR_TCE_v2_IOMMU) == 1)
+        kind = IOMMU_SPAPR;
+    host_close(host, &fd);
+    return kind;
 }
 
 int iommu_mmap_client_file(struct host *host, void **address, uint64_t size, uint32_t prot, int fd,

@@ -1,8 +1,8 @@
 /*
  * What a domain needs of the kernel's IOMMU interface; one backend a file (iommu_type1.c,
- * iommu_iommufd.c, iommu_noiommu.c). A backend makes system calls and keeps no table of mappings:
- * domain.c and address_space.c do, check before they call, and never ask for what the rules of one
- * backend alone would allow (a part of a mapping, an overlap).
+ * iommu_iommufd.c, iommu_spapr.c, iommu_noiommu.c). A backend makes system calls and keeps no table
+ * of mappings: domain.c and address_space.c do, check before they call, and never ask for what the
+ * rules of one backend alone would allow (a part of a mapping, an overlap).
  *
  * Functions return 0 or -errno and have logged the cause of an error. One thread at a time.
  */
@@ -48,13 +48,16 @@ struct iommu_info {
     unsigned max_maps; /* entries that the kernel takes */
     bool coherent;     /* the IOMMU enforces coherency: no-snoop DMA can do no harm */
     bool untranslated; /* there is no IOMMU: the device reaches the host's memory, nothing maps */
-    unsigned n_ranges; /* addresses that can be mapped, ascending */
+    bool pins_for_writing; /* also memory that the device may only read */
+    bool eeh;              /* an error cuts the device off until it is recovered: eeh.h */
+    unsigned n_ranges;     /* addresses that can be mapped, ascending */
     struct iommu_range ranges[IOMMU_MAX_RANGES];
 };
 
 enum iommu_kind {
     IOMMU_TYPE1,   /* VFIO's container and groups */
     IOMMU_IOMMUFD, /* iommufd and VFIO's device files */
+    IOMMU_SPAPR,   /* VFIO's container and a group, on a POWER machine */
     IOMMU_NOIOMMU, /* VFIO's containers and groups, without an IOMMU */
 };
 
@@ -68,6 +71,7 @@ struct iommu_peer {
 };
 
 struct iommu;
+struct vfio_eeh_pe_op;
 
 struct iommu_ops {
     const char *name;
@@ -110,6 +114,9 @@ struct iommu_ops {
      * translation goes with destroy, which is all that may follow.
      */
     void (*abandon)(struct iommu *iommu, uint64_t size, void *cookie);
+
+    /* VFIO_EEH_PE_OP on the device's PE: what the kernel returns, not logged. NULL: no EEH. */
+    int (*eeh)(struct iommu *iommu, struct vfio_eeh_pe_op *op);
 
     void (*destroy)(struct iommu *iommu);
 };
@@ -163,17 +170,21 @@ int iommu_create(struct iommu_context *context, struct iommu **out);
 
 /*
  * The better kind that the host offers for a device: iommufd if the kernel has it and VFIO's
- * device files, and this process may open both.
+ * device files, and this process may open both; else what iommu_container_kind() says.
  */
 enum iommu_kind iommu_best_kind(struct host *host, const struct sysfs_device *dev);
 
+/* The kind that the host's containers are of; type1 too if that can't be known. */
+enum iommu_kind iommu_container_kind(struct host *host);
+
 /*
  * The backends, for iommu_create. A container with type1v2; an IOAS of its own in an iommufd; a
- * container that nothing can be mapped in.
+ * container with SPAPR TCE v2 or v1, for one group; a container that nothing can be mapped in.
  */
 struct iommufd_context;
 int iommu_type1_create(struct host *host, struct iommu **out);
 int iommu_iommufd_create(struct iommufd_context *context, struct iommu **out);
+int iommu_spapr_create(struct host *host, struct iommu **out);
 int iommu_noiommu_create(struct host *host, struct iommu **out);
 
 /*

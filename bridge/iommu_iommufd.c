@@ -317,9 +317,10 @@ enum iommu_kind iommu_best_kind(struct host *host, const struct sysfs_device *de
     char path[CDEV_PATH_SIZE];
 
     if (!dev->cdev[0])
-        return IOMMU_TYPE1;
+        return iommu_container_kind(host);
     cdev_path(dev, path);
-    return can_open(host, "/dev/iommu") && can_open(host, path) ? IOMMU_IOMMUFD : IOMMU_TYPE1;
+    return can_open(host, "/dev/iommu") && can_open(host, path) ? IOMMU_IOMMUFD
+                                                                : iommu_container_kind(host);
 }
 
 int iommu_iommufd_create(struct iommufd_context *context, struct iommu **out)

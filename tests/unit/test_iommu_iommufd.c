@@ -20,6 +20,7 @@
 enum {
     CONTEXT = FAKE_FD,
     CDEV,
+    CONTAINER,
     IOAS = 5,
     HWPT = 9,
     PAGE = 4096,
@@ -454,25 +455,61 @@ static void unmap_errors(void **state)
     assert_int_equal(fake_mapping_count(f), 0);
 }
 
+static void expect_container_kind(int type1, int spapr)
+{
+    FAKE_EXPECT(f, .kind = FAKE_OPEN, .path = "/dev/vfio/vfio", .ret = CONTAINER);
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CONTAINER, .request = VFIO_CHECK_EXTENSION,
+                .value = VFIO_TYPE1v2_IOMMU, .ret = type1);
+    if (type1 != 1)
+        FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CONTAINER, .request = VFIO_CHECK_EXTENSION,
+                    .value = VFIO_SPAPR_TCE_v2_IOMMU, .ret = spapr);
+}
+
+static void container_kind(void **state)
+{
+    static const struct {
+        int type1, spapr;
+        enum iommu_kind kind;
+    } cases[] = {
+        {1,       0,       IOMMU_TYPE1},
+        {0,       1,       IOMMU_SPAPR},
+        {0,       0,       IOMMU_TYPE1},
+        {-ENOTTY, 1,       IOMMU_SPAPR},
+        {0,       -ENOTTY, IOMMU_TYPE1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        expect_container_kind(cases[i].type1, cases[i].spapr);
+        assert_int_equal(iommu_container_kind(fake_host_base(f)), cases[i].kind);
+        assert_int_equal(fake_open_count(f), 0);
+    }
+    FAKE_EXPECT(f, .kind = FAKE_OPEN, .path = "/dev/vfio/vfio", .ret = -ENOENT);
+    assert_int_equal(iommu_container_kind(fake_host_base(f)), IOMMU_TYPE1);
+}
+
 static void best_kind(void **state)
 {
     static const struct {
         int context, cdev;
         enum iommu_kind kind;
     } cases[] = {
-        {-ENOENT, 0,       IOMMU_TYPE1  },
-        {CONTEXT, -EACCES, IOMMU_TYPE1  },
+        {-ENOENT, 0,       IOMMU_SPAPR  },
+        {CONTEXT, -EACCES, IOMMU_SPAPR  },
         {CONTEXT, CDEV,    IOMMU_IOMMUFD},
     };
     const struct sysfs_device old = {.bdf = "0000:01:00.0", .group = 7};
 
     (void)state;
-    assert_int_equal(iommu_best_kind(fake_host_base(f), &old), IOMMU_TYPE1);
+    expect_container_kind(0, 1);
+    assert_int_equal(iommu_best_kind(fake_host_base(f), &old), IOMMU_SPAPR);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         FAKE_EXPECT(f, .kind = FAKE_OPEN, .path = "/dev/iommu", .ret = cases[i].context);
         if (cases[i].context >= 0)
             FAKE_EXPECT(f, .kind = FAKE_OPEN, .path = "/dev/vfio/devices/vfio2",
                         .ret = cases[i].cdev);
+        if (cases[i].kind != IOMMU_IOMMUFD)
+            expect_container_kind(0, 1);
         assert_int_equal(iommu_best_kind(fake_host_base(f), &device), cases[i].kind);
         assert_int_equal(fake_open_count(f), 0);
     }
@@ -636,6 +673,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         no_script(no_context),
+        no_script(container_kind),
         no_script(best_kind),
         scripted(opens_a_device),
         scripted(device_does_not_open),
