@@ -131,6 +131,7 @@ static int set_iommu(struct config *config, const char *value)
         [CONFIG_IOMMU_AUTO] = "auto",
         [CONFIG_IOMMU_IOMMUFD] = "iommufd",
         [CONFIG_IOMMU_TYPE1] = "type1",
+        [CONFIG_IOMMU_SPAPR] = "spapr",
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -139,7 +140,7 @@ static int set_iommu(struct config *config, const char *value)
             return 0;
         }
     }
-    log_error("--iommu %s: not one of auto, iommufd, type1", value);
+    log_error("--iommu %s: not one of auto, iommufd, type1, spapr", value);
     return -EINVAL;
 }
 
@@ -246,9 +247,10 @@ static const struct option_row options[] = {
      "how long a worker looks for the next message before it sleeps (default 0); costs processor "
      "time, saves the latency of waking up"                                                                                },
     {"iommu",                "BACKEND",      set_iommu,
-     "the kernel interface for DMA: iommufd, type1 (VFIO containers and groups), or auto "
-     "(default): "
-     "iommufd where the kernel has it and its files can be opened"                                                         },
+     "the kernel interface for DMA: iommufd, type1 (VFIO containers and groups), spapr (the same "
+     "on "
+     "POWER machines), or auto (default): iommufd where the kernel has it and its files can be "
+     "opened, else what the containers offer"                                                                              },
     {"max-maps",             "N",            set_max_maps,
      "DMA mappings that one user may have, over all exports (default 0: no limit)"                                         },
     {"max-pinned",           "BYTES",        set_max_pinned,

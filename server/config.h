@@ -34,6 +34,7 @@ enum config_iommu {
     CONFIG_IOMMU_AUTO,
     CONFIG_IOMMU_IOMMUFD,
     CONFIG_IOMMU_TYPE1,
+    CONFIG_IOMMU_SPAPR,
 };
 
 enum {

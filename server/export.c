@@ -99,6 +99,8 @@ static enum iommu_kind choose_iommu(const struct export *e, const struct sysfs_d
         return IOMMU_IOMMUFD;
     case CONFIG_IOMMU_TYPE1:
         return IOMMU_TYPE1;
+    case CONFIG_IOMMU_SPAPR:
+        return IOMMU_SPAPR;
     case CONFIG_IOMMU_AUTO:
         break;
     }

@@ -121,7 +121,7 @@ static const struct {
     {"--socket-mode rw",                               "not an octal number up to 777"          },
     {"--busy-poll 1000001",                            "--busy-poll 1000001: not a number"      },
     {"--busy-poll 1.5",                                "--busy-poll 1.5: not a number"          },
-    {"--iommu spapr",                                  "--iommu spapr: not one of"              },
+    {"--iommu type2",                                  "--iommu type2: not one of"              },
     {"--iommu=",                                       "--iommu : not one of"                   },
     {"--log-level loud",                               "--log-level loud: not one of"           },
     {"--log-level=",                                   "--log-level : not one of"               },
@@ -205,6 +205,8 @@ static void test_values(void **state)
     assert_int_equal(config.iommu, CONFIG_IOMMU_TYPE1);
     assert_int_equal(parse("--version --iommu iommufd"), 0);
     assert_int_equal(config.iommu, CONFIG_IOMMU_IOMMUFD);
+    assert_int_equal(parse("--version --iommu spapr"), 0);
+    assert_int_equal(config.iommu, CONFIG_IOMMU_SPAPR);
     assert_int_equal(parse("--version --iommu iommufd --iommu auto"), 0);
     assert_int_equal(config.iommu, CONFIG_IOMMU_AUTO);
     /* The last one counts. */
