@@ -152,9 +152,11 @@ struct harness *harness_new(void)
 struct harness_export *harness_add_export(struct harness *h, const char *device)
 {
     struct harness_export *e = &h->more[h->n_more++];
+    char path[sizeof(e->path)]; /* GCC takes all of *h for what e->path may overlap */
 
     assert_true(h->n_more <= HARNESS_MORE);
-    snprintf(e->path, sizeof(e->path), "%s/sock%u", h->directory, h->n_more);
+    snprintf(path, sizeof(path), "%s/sock%u", h->directory, h->n_more);
+    strcpy(e->path, path);
     snprintf(e->bdf, sizeof(e->bdf), "0000:00:%02x.0", 1 + h->n_more);
     e->config = (struct export_config){.device = device, .socket_path = e->path, .fd = -1};
     return e;
