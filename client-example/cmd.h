@@ -22,6 +22,8 @@ int cmd_info(const struct cmd_target *target, int argc, char **argv);
 int cmd_read(const struct cmd_target *target, int argc, char **argv);
 int cmd_write(const struct cmd_target *target, int argc, char **argv);
 int cmd_edu(const struct cmd_target *target, int argc, char **argv);
+int cmd_pair(const struct cmd_target *target, int argc, char **argv);
+int cmd_p2p(const struct cmd_target *target, int argc, char **argv);
 int cmd_nvme(const struct cmd_target *target, int argc, char **argv);
 int cmd_sleep(const struct cmd_target *target, int argc, char **argv);
 

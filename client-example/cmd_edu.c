@@ -15,29 +15,34 @@
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 
-static int check_identity(struct edu_bench *b)
+int edu_check_identity(struct vfuc *c)
 {
     uint16_t vendor, device;
     uint32_t id;
-    int ret = cmd_read_config16(b->c, PCI_VENDOR_ID, &vendor);
+    int ret = cmd_read_config16(c, PCI_VENDOR_ID, &vendor);
 
     if (!ret)
-        ret = cmd_read_config16(b->c, PCI_DEVICE_ID, &device);
+        ret = cmd_read_config16(c, PCI_DEVICE_ID, &device);
     if (ret)
         return cmd_fail(ret, "reading the config space");
     if (vendor != EDU_VENDOR_ID || device != EDU_DEVICE_ID)
         return cmd_fail(0, "%04x:%04x is no edu device (%04x:%04x)", vendor, device, EDU_VENDOR_ID,
                         EDU_DEVICE_ID);
-    ret = cmd_update_command(b->c, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
+    ret = cmd_update_command(c, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
     if (ret)
         return cmd_fail(ret, "setting Mem+ BusMaster+ in the COMMAND register");
-    ret = edu_read(b->c, EDU_REG_ID, &id);
+    ret = edu_read(c, EDU_REG_ID, &id);
     if (ret)
         return cmd_fail(ret, "reading the identification register");
     if ((id & 0xffff) != 0x00ed)
         return cmd_fail(0, "the identification register is 0x%08x, not 0x....00ed", id);
     return cmd_ok("identification: %04x:%04x, version %u.%u", vendor, device, id >> 24,
                   id >> 16 & 0xff);
+}
+
+static int check_identity(struct edu_bench *b)
+{
+    return edu_check_identity(b->c);
 }
 
 static int check_liveness(struct edu_bench *b)
@@ -185,22 +190,18 @@ static int parse_copy(char **argv, struct copy *copy)
 static int run_copy(const struct cmd_target *target, const struct copy *copy)
 {
     cleanup_(cmd_disconnectp) struct vfuc *c = NULL;
-    struct edu_transfer t = {.iova = (uint32_t)copy->from, .len = (uint32_t)copy->len};
+    uint32_t len = (uint32_t)copy->len;
     int ret = cmd_connect(target, &c);
 
     if (!ret)
-        ret = check_identity(&(struct edu_bench){.c = c});
+        ret = edu_check_identity(c);
     if (ret)
         return ret;
-    ret = edu_dma(c, &t);
-    t.to_ram = true;
-    t.iova = (uint32_t)copy->to;
-    if (!ret)
-        ret = edu_dma(c, &t);
+    ret = edu_copy(c, (uint32_t)copy->from, (uint32_t)copy->to, len);
     if (ret)
         return cmd_fail(ret, "DMA");
     return cmd_ok("DMA of %u bytes from 0x%" PRIx64 " to the device and from there to 0x%" PRIx64,
-                  t.len, copy->from, copy->to);
+                  len, copy->from, copy->to);
 }
 
 int cmd_edu(const struct cmd_target *target, int argc, char **argv)

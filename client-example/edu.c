@@ -80,6 +80,13 @@ int edu_dma(struct vfuc *c, const struct edu_transfer *t)
     return ret ? ret : edu_dma_wait(c);
 }
 
+int edu_copy(struct vfuc *c, uint32_t from, uint32_t to, uint32_t len)
+{
+    int ret = edu_dma(c, &(struct edu_transfer){.iova = from, .len = len});
+
+    return ret ? ret : edu_dma(c, &(struct edu_transfer){.to_ram = true, .iova = to, .len = len});
+}
+
 int edu_factorial(struct vfuc *c, uint32_t n, bool irq, uint32_t *result)
 {
     int ret = edu_write(c, EDU_REG_STATUS, irq ? EDU_STATUS_IRQ : 0);

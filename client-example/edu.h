@@ -55,5 +55,8 @@ int edu_dma_wait(struct vfuc *c);
 /* Both. */
 int edu_dma(struct vfuc *c, const struct edu_transfer *t);
 
+/* From memory into the device's buffer and from there to memory; len: at most EDU_BUFFER_SIZE. */
+int edu_copy(struct vfuc *c, uint32_t from, uint32_t to, uint32_t len);
+
 /* *result: n! modulo 2^32. irq: raise EDU_IRQ_FACTORIAL at the end. */
 int edu_factorial(struct vfuc *c, uint32_t n, bool irq, uint32_t *result);

@@ -42,6 +42,9 @@ const uint8_t *edu_bench_memory(const struct edu_bench *b, size_t *len);
 /* Bytes that look like nothing else; a different seed gives different ones. */
 void edu_bench_pattern(uint8_t *bytes, size_t len, uint32_t seed);
 
+/* cmd_edu.c: it is an edu device, which may do DMA from then on. */
+int edu_check_identity(struct vfuc *c);
+
 /* edu_check_dma.c */
 int edu_check_dma(struct edu_bench *b);
 int edu_check_dma_stopped(struct edu_bench *b);

@@ -1,6 +1,7 @@
 /*
  * vfuc: a client of a vfio-user server on the command line. It shows a device, accesses its
- * regions, and drives two devices as a guest's driver would: QEMU's edu and an NVMe controller.
+ * regions, and drives devices as a guest's driver would: QEMU's edu, an NVMe controller, and two
+ * devices together.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -26,6 +27,12 @@ static const struct command_row {
      "Drive QEMU's edu device through all it can do and check each step: registers, DMA,\n"
      "interrupts, DMA that must be stopped, reset. With --dma-forever: do DMA until killed. With\n"
      "--copy: move COUNT bytes by DMA between addresses that nobody has mapped (no-IOMMU mode).", cmd_edu  },
+    {"pair",  "OTHER_SOCKET [--one-group]",
+     "Map the same memory for two edu devices, and check which of them reaches it when one has\n"
+     "unmapped it. --one-group: they are in one IOMMU group.",                                    cmd_pair },
+    {"p2p",   "OTHER_SOCKET",
+     "Move data by DMA between an edu device and BAR 2 of another, which is memory, and check\n"
+     "that nothing arrives while the BAR is elsewhere, not decoded or not mapped.",               cmd_p2p  },
     {"nvme",  "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme },
