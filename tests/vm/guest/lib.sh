@@ -10,7 +10,11 @@ shopt -s extglob
 	edu=0000:01:00.0         # behind a root port
 	root_bus_edu=0000:00:04.0
 	nvme=0000:02:00.0        # likewise
-	igb=0000:03:00.0         # likewise; only in the scenario sriov
+	# In one scenario each:
+	igb=0000:03:00.0         # sriov
+	second_nvme=0000:03:00.0 # share
+	ivshmem=0000:03:00.0     # p2p
+	group_edu=0000:05:00.0 group_edu2=0000:06:00.0 group_nvme=0000:07:00.0 # group: behind a switch
 }
 
 daemon=''  # the process id of the daemon that runs now
@@ -134,6 +138,11 @@ daemon_start() {
 		await_socket "$socket"
 	done
 	sed -n 's/^vfio-userd: info: \(.* serving .*, DMA by .*\)/    \1/p' "$daemon_log"
+}
+
+# What the kernel has pinned for the daemon: type1 counts it as locked memory, iommufd as pinned.
+pinned_kb() {
+	awk '/^Vm(Lck|Pin):/ { kb += $2 } END { print kb }' "/proc/$daemon/status"
 }
 
 # daemon_stop: SIGTERM must end it with status 0.
