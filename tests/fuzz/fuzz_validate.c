@@ -173,7 +173,7 @@ static void run_device_feature(const uint8_t *payload, size_t len, unsigned nfds
     struct vfio_user_device_feature feature;
     uint32_t methods;
 
-    REQUIRE(!nfds);
+    REQUIRE(nfds <= 1); /* of a wake-up */
     if (validate_device_feature(payload, len, &feature) < 0)
         return;
     methods = feature.flags >> 16;
