@@ -38,10 +38,9 @@ struct iommufd {
     uint32_t dev_id; /* of the device that was bound last */
 };
 
-/* The cookie of a mapping: its pieces, in order. */
+/* The cookie of a mapping: its pieces. */
 struct iommufd_mapping {
-    size_t n;
-    struct iommufd_place places[];
+    struct iommufd_places places;
 };
 
 static struct iommufd *to_iommufd(struct iommu *iommu)
@@ -199,42 +198,65 @@ static struct iommufd_range range_of(const struct iommufd *f, uint64_t iova, uin
     return (struct iommufd_range){.ioas = f->ioas, .prot = prot, .iova = iova, .size = size};
 }
 
-/* The first n pieces are mapped, to be undone since the next one failed. */
-static void undo_map(struct iommufd *f, uint64_t iova, struct iommufd_mapping *mapping, size_t n)
+static void free_mapping(struct iommufd_mapping *mapping)
 {
-    struct iommufd_range done = range_of(f, iova, (uint64_t)n * IOMMU_MAP_CHUNK, 0);
+    struct iommufd_place *place;
 
-    if (n && iommufd_memory_unmap(f->memory, &done, mapping->places, n)) {
-        iommufd_memory_abandon(f->memory, mapping->places, n);
+    while ((place = SLIST_FIRST(&mapping->places))) {
+        SLIST_REMOVE_HEAD(&mapping->places, next);
+        free(place);
+    }
+    free(mapping);
+}
+
+/* Its beginning is mapped, to be undone since the rest failed. */
+static void undo_map(struct iommufd *f, uint64_t iova, uint64_t size,
+                     struct iommufd_mapping *mapping)
+{
+    struct iommufd_range done = range_of(f, iova, size, 0);
+
+    if (size && iommufd_memory_unmap(f->memory, &done, &mapping->places)) {
+        iommufd_memory_abandon(f->memory, &mapping->places);
         f->iommu.stray = true;
     }
+    free_mapping(mapping);
+}
+
+/* Maps the next piece. Returns its size, or -errno. */
+static int64_t map_piece(struct iommufd *f, struct iommufd_mapping *mapping,
+                         const struct iommufd_range *range, int fd, uint64_t offset)
+{
+    struct iommufd_place *place = malloc(sizeof(*place));
+    int ret = place ? iommufd_memory_map(f->memory, place, range, f->dev_id, fd, offset) : -ENOMEM;
+
+    if (ret) {
+        free(place);
+        return ret;
+    }
+    SLIST_INSERT_HEAD(&mapping->places, place, next);
+    return (int64_t)place->size;
 }
 
 static int iommufd_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot, int fd,
                        uint64_t offset, void **cookie)
 {
     struct iommufd *f = to_iommufd(iommu);
-    size_t n = (size_t)((size - 1) / IOMMU_MAP_CHUNK) + 1;
-    cleanup_free_ struct iommufd_mapping *mapping =
-        calloc(1, sizeof(*mapping) + n * sizeof(mapping->places[0]));
+    struct iommufd_mapping *mapping = calloc(1, sizeof(*mapping));
+    int64_t piece;
 
     if (!mapping)
         return -ENOMEM;
-    mapping->n = n;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t done = (uint64_t)i * IOMMU_MAP_CHUNK;
-        struct iommufd_range range =
-            range_of(f, iova + done, MIN(size - done, (uint64_t)IOMMU_MAP_CHUNK), prot);
-        int ret = iommufd_memory_map(f->memory, &mapping->places[i], &range, f->dev_id, fd,
-                                     offset + done);
+    for (uint64_t done = 0; done < size; done += (uint64_t)piece) {
+        struct iommufd_range rest = range_of(f, iova + done, size - done, prot);
 
-        if (ret) {
-            undo_map(f, iova, mapping, i);
-            iommu_explain_map_error(iova, size, ret);
-            return ret;
+        piece = map_piece(f, mapping, &rest, fd, offset + done);
+        if (piece < 0) {
+            undo_map(f, iova, done, mapping);
+            iommu_explain_map_error(iova, size, (int)piece);
+            return (int)piece;
         }
     }
-    *cookie = steal_ptr(mapping);
+    *cookie = mapping;
     return 0;
 }
 
@@ -251,7 +273,7 @@ static int iommufd_map_peer(struct iommu *iommu, uint64_t iova, uint64_t size, u
         return -ENOMEM;
     if (peer->dmabuf < 0)
         return -EOPNOTSUPP;
-    ret = iommufd_context_map_file(f->context, &range, peer->dmabuf, offset);
+    ret = iommufd_context_map_file(f->context, &range, NULL, peer->dmabuf, offset);
     if (ret == -ENOTTY || ret == -EOPNOTSUPP)
         return -EOPNOTSUPP;
     if (ret)
@@ -266,8 +288,8 @@ static void iommufd_abandon(struct iommu *iommu, uint64_t size, void *cookie)
     struct iommufd_mapping *mapping = cookie;
 
     (void)size;
-    iommufd_memory_abandon(to_iommufd(iommu)->memory, mapping->places, mapping->n);
-    free(mapping);
+    iommufd_memory_abandon(to_iommufd(iommu)->memory, &mapping->places);
+    free_mapping(mapping);
 }
 
 static int iommufd_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie)
@@ -275,13 +297,13 @@ static int iommufd_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void
     struct iommufd *f = to_iommufd(iommu);
     struct iommufd_mapping *mapping = cookie;
     struct iommufd_range range = range_of(f, iova, size, 0);
-    int ret = iommufd_memory_unmap(f->memory, &range, mapping->places, mapping->n);
+    int ret = iommufd_memory_unmap(f->memory, &range, &mapping->places);
 
     if (ret)
         log_peer_warning("IOAS_UNMAP of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
                          strerror(-ret));
     else
-        free(mapping);
+        free_mapping(mapping);
     return ret;
 }
 

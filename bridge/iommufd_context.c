@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,41 +99,48 @@ void iommufd_context_free_object(struct iommufd_context *context, uint32_t id)
         log_debug("IOMMU_DESTROY: %s", strerror(-ret));
 }
 
-static uint32_t map_rights(uint32_t prot)
+static uint32_t map_flags(uint32_t prot, bool fixed)
 {
-    return (prot & IOMMU_READ ? UAPI_IOAS_MAP_READABLE : 0u) |
+    return (fixed ? UAPI_IOAS_MAP_FIXED_IOVA : 0u) |
+           (prot & IOMMU_READ ? UAPI_IOAS_MAP_READABLE : 0u) |
            (prot & IOMMU_WRITE ? UAPI_IOAS_MAP_WRITEABLE : 0u);
 }
 
 int iommufd_context_map_file(struct iommufd_context *context, const struct iommufd_range *range,
-                             int fd, uint64_t offset)
+                             uint64_t *iova, int fd, uint64_t offset)
 {
     struct uapi_ioas_map_file map = {
         .size = sizeof(map),
-        .flags = UAPI_IOAS_MAP_FIXED_IOVA | map_rights(range->prot),
+        .flags = map_flags(range->prot, !iova),
         .ioas_id = range->ioas,
         .fd = fd,
         .start = offset,
         .length = range->size,
-        .iova = range->iova,
+        .iova = iova ? 0 : range->iova,
     };
+    int ret = call(context, UAPI_IOMMU_IOAS_MAP_FILE, &map);
 
-    return call(context, UAPI_IOMMU_IOAS_MAP_FILE, &map);
+    if (iova)
+        *iova = map.iova;
+    return ret;
 }
 
 int iommufd_context_map_address(struct iommufd_context *context, const struct iommufd_range *range,
-                                const void *address)
+                                uint64_t *iova, const void *address)
 {
     struct uapi_ioas_map map = {
         .size = sizeof(map),
-        .flags = UAPI_IOAS_MAP_FIXED_IOVA | map_rights(range->prot),
+        .flags = map_flags(range->prot, !iova),
         .ioas_id = range->ioas,
         .user_va = (uintptr_t)address,
         .length = range->size,
-        .iova = range->iova,
+        .iova = iova ? 0 : range->iova,
     };
+    int ret = call(context, UAPI_IOMMU_IOAS_MAP, &map);
 
-    return call(context, UAPI_IOMMU_IOAS_MAP, &map);
+    if (iova)
+        *iova = map.iova;
+    return ret;
 }
 
 int iommufd_context_copy(struct iommufd_context *context, const struct iommufd_range *range,
@@ -140,7 +148,7 @@ int iommufd_context_copy(struct iommufd_context *context, const struct iommufd_r
 {
     struct uapi_ioas_copy copy = {
         .size = sizeof(copy),
-        .flags = UAPI_IOAS_MAP_FIXED_IOVA | map_rights(range->prot),
+        .flags = map_flags(range->prot, true),
         .dst_ioas_id = range->ioas,
         .src_ioas_id = from_ioas,
         .length = range->size,
@@ -149,23 +157,6 @@ int iommufd_context_copy(struct iommufd_context *context, const struct iommufd_r
     };
 
     return call(context, UAPI_IOMMU_IOAS_COPY, &copy);
-}
-
-int iommufd_context_copy_anywhere(struct iommufd_context *context, uint32_t ioas, uint64_t *iova,
-                                  const struct iommufd_range *from)
-{
-    struct uapi_ioas_copy copy = {
-        .size = sizeof(copy),
-        .flags = map_rights(from->prot),
-        .dst_ioas_id = ioas,
-        .src_ioas_id = from->ioas,
-        .length = from->size,
-        .src_iova = from->iova,
-    };
-    int ret = call(context, UAPI_IOMMU_IOAS_COPY, &copy);
-
-    *iova = copy.dst_iova;
-    return ret;
 }
 
 int iommufd_context_unmap(struct iommufd_context *context, const struct iommufd_range *range)

@@ -38,17 +38,17 @@ int iommufd_context_alloc_hwpt(struct iommufd_context *context, uint32_t dev_id,
                                uint32_t *id);
 void iommufd_context_free_object(struct iommufd_context *context, uint32_t id);
 
-/* size bytes of the file from offset on. -ENOTTY: before Linux 6.13. */
+/*
+ * Map a range. iova: NULL to map it where it says, or set to where the kernel has put it.
+ * Of the file from offset on; -ENOTTY: before Linux 6.13.
+ */
 int iommufd_context_map_file(struct iommufd_context *context, const struct iommufd_range *range,
-                             int fd, uint64_t offset);
-/* Memory of this process. */
+                             uint64_t *iova, int fd, uint64_t offset);
+/* Of memory of this process. */
 int iommufd_context_map_address(struct iommufd_context *context, const struct iommufd_range *range,
-                                const void *address);
+                                uint64_t *iova, const void *address);
 /* Memory that another range of the context has mapped; it is pinned once for both. */
 int iommufd_context_copy(struct iommufd_context *context, const struct iommufd_range *range,
                          uint32_t from_ioas, uint64_t from_iova);
-/* As copy; the kernel chooses the address, *iova. prot: of the copy. */
-int iommufd_context_copy_anywhere(struct iommufd_context *context, uint32_t ioas, uint64_t *iova,
-                                  const struct iommufd_range *from);
 /* -EIO: another size was unmapped. prot is not used. */
 int iommufd_context_unmap(struct iommufd_context *context, const struct iommufd_range *range);

@@ -52,7 +52,8 @@ struct machine {
     struct sysfs_device where[DEVICES];
     int devices[DEVICES];
     uint32_t dev_ids[DEVICES], ioas[DEVICES];
-    int fd; /* the client's */
+    unsigned long map_request; /* the kernel's, for memory that is new to it */
+    int fd;                    /* the client's */
     int fds;
 };
 
@@ -88,6 +89,7 @@ static int boot(void **state, enum sim_iommufd iommufd)
     m.fds = fd_count_open();
     m.fd = client_file();
     sim_set_iommufd(m.sim, iommufd);
+    m.map_request = iommufd == SIM_IOMMUFD_MAP ? UAPI_IOMMU_IOAS_MAP : UAPI_IOMMU_IOAS_MAP_FILE;
     assert_int_equal(iommufd_context_create(m.host, &m.context), 0);
     m.memory = iommufd_context_memory(m.context);
     for (unsigned i = 0; i < DEVICES; i++)
@@ -146,6 +148,14 @@ static int halt(void **state)
     return 0;
 }
 
+static struct iommufd_places list_of(struct iommufd_place *place)
+{
+    struct iommufd_places places = SLIST_HEAD_INITIALIZER(places);
+
+    SLIST_INSERT_HEAD(&places, place, next);
+    return places;
+}
+
 /* In units of pages; at: of the IOAS, behind IOVA. */
 static int map(struct machine *m, unsigned i, unsigned at, unsigned offset, unsigned pages,
                uint32_t prot, struct iommufd_place *place)
@@ -170,7 +180,9 @@ static int unmap(struct machine *m, unsigned i, unsigned at, unsigned pages,
         .size = (uint64_t)pages * PAGE,
     };
 
-    return iommufd_memory_unmap(m->memory, &range, place, 1);
+    struct iommufd_places places = list_of(place);
+
+    return iommufd_memory_unmap(m->memory, &range, &places);
 }
 
 /* Maps and unmaps it, in the first IOAS. */
@@ -364,6 +376,66 @@ static void stays_pinned(void **state)
     assert_int_equal(count_views(), 0);
 }
 
+/* Maps and unmaps it in as many pieces as it has. Returns how many. */
+static unsigned use_in_pieces(struct machine *m, unsigned offset, unsigned pages, uint32_t prot)
+{
+    struct iommufd_place places[8];
+    unsigned n = 0;
+
+    for (unsigned done = 0, piece; done < pages; done += piece) {
+        assert_true(n < ARRAY_SIZE(places));
+        assert_int_equal(map(m, 0, done, offset + done, pages - done, prot, &places[n]), 0);
+        piece = (unsigned)(places[n].size / PAGE);
+        for (unsigned i = 0; i < piece; i++)
+            assert_reaches(m, 0, done + i, offset + done + i);
+        assert_int_equal(unmap(m, 0, done, piece, &places[n++]), 0);
+    }
+    return n;
+}
+
+/* What has been pinned is not pinned again however the client cuts its memory. */
+static void cut_otherwise(void **state)
+{
+    struct machine *m = *state;
+
+    iommufd_memory_keep(m->memory, 16 * PAGE);
+    assert_int_equal(use_in_pieces(m, 4, 4, STABLE), 1);
+    assert_pinned(m, 4, 1);
+    assert_int_equal(use_in_pieces(m, 5, 2, STABLE), 1);
+    use(m, 4, 1, IOMMU_READ | IOMMU_STABLE);
+    assert_pinned(m, 4, 1);
+    assert_int_equal(use_in_pieces(m, 6, 4, STABLE), 2); /* behind it */
+    assert_pinned(m, 6, 2);
+    assert_int_equal(use_in_pieces(m, 2, 3, STABLE), 2); /* before it */
+    assert_pinned(m, 8, 3);
+    assert_int_equal(use_in_pieces(m, 0, 12, STABLE), 5); /* all around */
+    assert_pinned(m, 12, 5);
+    assert_int_equal(use_in_pieces(m, 0, 12, STABLE), 5);
+    assert_pinned(m, 12, 5);
+    iommufd_memory_forget(m->memory);
+    assert_pinned(m, 0, 5);
+}
+
+/* A descriptor that may only be read has no part in what others may write. */
+static void cut_by_a_reader(void **state)
+{
+    struct machine *m = *state;
+    const int writer = m->fd;
+    struct iommufd_place place;
+    char path[32];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", writer);
+    iommufd_memory_keep(m->memory, 16 * PAGE);
+    assert_int_equal(pins_of_use(m, 0, 4, STABLE), 1);
+    m->fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(m->fd >= 0);
+    assert_int_equal(map(m, 0, 0, 0, 4, IOMMU_READ | IOMMU_STABLE, &place), 0);
+    assert_pinned(m, 8, 2);
+    assert_int_equal(unmap(m, 0, 0, 4, &place), 0);
+    fd_close(&m->fd);
+    m->fd = writer;
+}
+
 /* What is mapped is not forgotten; it goes when it is unmapped and forgotten again. */
 static void forget_what_is_mapped(void **state)
 {
@@ -450,10 +522,10 @@ static void pages_given_back(void **state)
         fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)4 * PAGE), 0);
     assert_int_equal(pins_of_use(m, 0, 4, STABLE), 0);
     assert_int_equal(map(m, 0, 0, 0, 4, RW, &place), 0);
-    assert_pinned(m, 4, 2);
+    assert_pinned(m, 8, 2);
     assert_reaches(m, 0, 2, 2);
     assert_int_equal(unmap(m, 0, 0, 4, &place), 0);
-    assert_pinned(m, 0, 2);
+    assert_pinned(m, 4, 2);
 }
 
 /* The limit on locked memory is for what the client maps, not for what it might. */
@@ -512,14 +584,18 @@ static void no_ioas_for_the_stash(void **state)
     assert_pinned(m, 0, 1);
 }
 
-static void not_copied_into_the_stash(void **state)
+static void not_mapped_into_the_stash(void **state)
 {
     struct machine *m = *state;
+    struct iommufd_place place;
 
     iommufd_memory_keep(m->memory, 4 * PAGE);
-    assert_non_null(strstr(log_of_use(m, UAPI_IOMMU_IOAS_COPY), "can't be kept pinned"));
+    use(m, 0, 1, RW);
+    sim_fail_nth(m->sim, SIM_CALL_IOCTL, m->map_request, 1, EIO);
+    assert_int_equal(map(m, 0, 0, 0, 2, STABLE, &place), -EIO);
     assert_pinned(m, 0, 1);
-    assert_int_equal(pins_of_use(m, 0, 2, STABLE), 1); /* and this time it is */
+    assert_int_equal(count_views(), 0);
+    assert_int_equal(pins_of_use(m, 0, 2, STABLE), 1);
     assert_pinned(m, 2, 2);
 }
 
@@ -584,6 +660,7 @@ static void not_copied_from_the_stash(void **state)
 static void not_unmapped(void **state)
 {
     struct machine *m = *state;
+    struct iommufd_places places;
     struct iommufd_place place;
 
     assert_int_equal(map(m, 0, 0, 0, 2, RW, &place), 0);
@@ -593,7 +670,8 @@ static void not_unmapped(void **state)
         assert_reaches(m, 0, 0, 0);
     }
     assert_int_equal(pins_of_use(m, 8, 2, RW), 1);
-    iommufd_memory_abandon(m->memory, &place, 1);
+    places = list_of(&place);
+    iommufd_memory_abandon(m->memory, &places);
     assert_pinned(m, 2, 2);
 }
 
@@ -709,22 +787,6 @@ static void expect_map_file(int ret)
     expect(UAPI_IOMMU_IOAS_MAP_FILE, &in, NULL, sizeof(in), ret);
 }
 
-static void expect_map_address(void)
-{
-    const struct uapi_ioas_map in = {
-        .size = sizeof(in),
-        .flags = UAPI_IOAS_MAP_FIXED_IOVA | RIGHTS,
-        .ioas_id = IOAS,
-        .user_va = VADDR,
-        .length = SIZE,
-        .iova = IOVA,
-    };
-
-    FAKE_EXPECT(f, .kind = FAKE_MMAP, .fd = file, .offset = OFFSET, .len = SIZE,
-                .prot = PROT_READ | PROT_WRITE, .value = VADDR);
-    expect(UAPI_IOMMU_IOAS_MAP, &in, NULL, sizeof(in), 0);
-}
-
 static void expect_copy(uint32_t to, uint32_t from, uint64_t from_iova)
 {
     const struct uapi_ioas_copy in = {
@@ -753,20 +815,37 @@ static void expect_stash(void)
 }
 
 /* The kernel chooses the address. */
-static void expect_copy_into_stash(void)
+static void expect_map_file_into_stash(int ret)
 {
-    const struct uapi_ioas_copy in = {
+    const struct uapi_ioas_map_file in = {
         .size = sizeof(in),
         .flags = RIGHTS,
-        .dst_ioas_id = STASH,
-        .src_ioas_id = IOAS,
+        .ioas_id = STASH,
+        .fd = file,
+        .start = OFFSET,
         .length = SIZE,
-        .src_iova = IOVA,
     };
-    struct uapi_ioas_copy out = in;
+    struct uapi_ioas_map_file out = in;
 
-    out.dst_iova = STASH_IOVA;
-    expect(UAPI_IOMMU_IOAS_COPY, &in, &out, sizeof(in), 0);
+    out.iova = STASH_IOVA;
+    expect(UAPI_IOMMU_IOAS_MAP_FILE, &in, &out, sizeof(in), ret);
+}
+
+static void expect_map_address_into_stash(void)
+{
+    const struct uapi_ioas_map in = {
+        .size = sizeof(in),
+        .flags = RIGHTS,
+        .ioas_id = STASH,
+        .user_va = VADDR,
+        .length = SIZE,
+    };
+    struct uapi_ioas_map out = in;
+
+    out.iova = STASH_IOVA;
+    FAKE_EXPECT(f, .kind = FAKE_MMAP, .fd = file, .offset = OFFSET, .len = SIZE,
+                .prot = PROT_READ | PROT_WRITE, .value = VADDR);
+    expect(UAPI_IOMMU_IOAS_MAP, &in, &out, sizeof(in), 0);
 }
 
 static void expect_unmap(uint32_t ioas, uint64_t iova)
@@ -797,9 +876,10 @@ static void map_scripted(uint32_t ioas, uint32_t prot, struct iommufd_place *pla
 static void unmap_scripted(uint32_t ioas, struct iommufd_place *place)
 {
     const struct iommufd_range range = {.ioas = ioas, .iova = IOVA, .size = SIZE};
+    struct iommufd_places places = list_of(place);
 
     expect_unmap(ioas, IOVA);
-    assert_int_equal(iommufd_memory_unmap(iommufd_context_memory(context), &range, place, 1), 0);
+    assert_int_equal(iommufd_memory_unmap(iommufd_context_memory(context), &range, &places), 0);
 }
 
 static void calls_of_a_copy(void **state)
@@ -825,9 +905,9 @@ static void calls_of_the_stash(void **state)
 
     (void)state;
     iommufd_memory_keep(memory, SIZE);
-    expect_map_file(0);
     expect_stash();
-    expect_copy_into_stash();
+    expect_map_file_into_stash(0);
+    expect_copy(IOAS, STASH, STASH_IOVA);
     map_scripted(IOAS, STABLE, &place);
     unmap_scripted(IOAS, &place);
     expect_copy(IOAS, STASH, STASH_IOVA);
@@ -847,10 +927,10 @@ static void calls_by_address(void **state)
 
     (void)state;
     iommufd_memory_keep(memory, SIZE);
-    expect_map_file(-ENOTTY);
-    expect_map_address();
     expect_stash();
-    expect_copy_into_stash();
+    expect_map_file_into_stash(-ENOTTY);
+    expect_map_address_into_stash();
+    expect_copy(IOAS, STASH, STASH_IOVA);
     map_scripted(IOAS, STABLE, &place);
     unmap_scripted(IOAS, &place);
     assert_int_equal(fake_mapping_count(f), 1);
@@ -877,6 +957,8 @@ int main(void)
         on_both(rights),
         on_both(other_descriptor),
         on_both(stays_pinned),
+        on_both(cut_otherwise),
+        on_both(cut_by_a_reader),
         on_both(forget_what_is_mapped),
         on_both(not_asked_for),
         on_both(bound),
@@ -886,7 +968,7 @@ int main(void)
         on_both(gives_way),
         on_both(no_stash),
         on_both(no_ioas_for_the_stash),
-        on_both(not_copied_into_the_stash),
+        on_both(not_mapped_into_the_stash),
         on_both(not_unmapped_from_the_stash),
         on_both(not_mapped),
         on_both(not_copied),
