@@ -53,6 +53,7 @@ struct mapping {
     struct mapping *next; /* of the kept ones */
     void *address;
     uint64_t size;
+    uint32_t prot;
     uint64_t registered; /* bytes, from the first one on */
 };
 
@@ -296,20 +297,19 @@ static int unmap_range(struct spapr *s, uint64_t iova, uint64_t size)
     return container_call(s, VFIO_IOMMU_UNMAP_DMA, &unmap);
 }
 
-static int map_chunk(struct spapr *s, struct mapping *m, uint64_t iova, uint64_t done,
-                     uint32_t prot)
+static int map_chunk(struct spapr *s, struct mapping *m, uint64_t iova, uint64_t done)
 {
     struct vfio_iommu_type1_dma_map map = {
         .argsz = sizeof(map),
-        .flags = (prot & IOMMU_READ ? VFIO_DMA_MAP_FLAG_READ : 0u) |
-                 (prot & IOMMU_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0u),
+        .flags = (m->prot & IOMMU_READ ? VFIO_DMA_MAP_FLAG_READ : 0u) |
+                 (m->prot & IOMMU_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0u),
         .vaddr = (uintptr_t)m->address + done,
         .iova = iova + done,
         .size = MIN(m->size - done, (uint64_t)IOMMU_MAP_CHUNK),
     };
     int ret = 0;
 
-    if (s->v2) {
+    if (s->v2 && done >= m->registered) {
         ret = memory_call(s, VFIO_IOMMU_SPAPR_REGISTER_MEMORY, m, done, map.size);
         if (ret)
             return ret;
@@ -318,17 +318,25 @@ static int map_chunk(struct spapr *s, struct mapping *m, uint64_t iova, uint64_t
     return container_call(s, VFIO_IOMMU_MAP_DMA, &map);
 }
 
-static int map_chunks(struct spapr *s, struct mapping *m, uint64_t iova, uint32_t prot)
+/* *mapped: how much, also after an error. */
+static int map_chunks(struct spapr *s, struct mapping *m, uint64_t iova, uint64_t *mapped)
 {
-    for (uint64_t done = 0; done < m->size; done += IOMMU_MAP_CHUNK) {
-        int ret = map_chunk(s, m, iova, done, prot);
+    for (*mapped = 0; *mapped < m->size; *mapped += IOMMU_MAP_CHUNK) {
+        int ret = map_chunk(s, m, iova, *mapped);
 
-        if (ret) {
-            s->iommu.stray |= (done && unmap_range(s, iova, done)) || unregister(s, m);
+        if (ret)
             return ret;
-        }
     }
     return 0;
+}
+
+/* Undoes map_chunks(). True: no translation is left. */
+static bool take_back(struct spapr *s, struct mapping *m, uint64_t iova, uint64_t mapped)
+{
+    bool gone = !mapped || !unmap_range(s, iova, mapped);
+
+    s->iommu.stray |= !gone || unregister(s, m);
+    return gone;
 }
 
 static void free_mapping(struct spapr *s, struct mapping *m)
@@ -343,30 +351,38 @@ static void keep(struct spapr *s, struct mapping *m)
     s->kept = m;
 }
 
+static void release_mapping(struct spapr *s, struct mapping *m)
+{
+    if (m->registered)
+        keep(s, m);
+    else
+        free_mapping(s, m);
+}
+
 static int spapr_map(struct iommu *iommu, uint64_t iova, uint64_t size, uint32_t prot, int fd,
                      uint64_t offset, void **cookie)
 {
     struct spapr *s = to_spapr(iommu);
     cleanup_free_ struct mapping *m = calloc(1, sizeof(*m));
+    uint64_t mapped;
     int ret;
 
     if (!m)
         return -ENOMEM;
     m->size = size;
+    m->prot = prot;
     ret = iommu_mmap_client_file(iommu->host, &m->address, size, prot | (s->v2 ? IOMMU_WRITE : 0),
                                  fd, offset);
     if (ret)
         return ret;
-    ret = map_chunks(s, m, iova, prot);
+    ret = map_chunks(s, m, iova, &mapped);
     if (!ret) {
         *cookie = steal_ptr(m);
         return 0;
     }
     iommu_explain_map_error(iova, size, ret);
-    if (m->registered)
-        keep(s, steal_ptr(m));
-    else
-        free_mapping(s, steal_ptr(m));
+    take_back(s, m, iova, mapped);
+    release_mapping(s, steal_ptr(m));
     return ret;
 }
 
@@ -384,19 +400,34 @@ static int spapr_map_peer(struct iommu *iommu, uint64_t iova, uint64_t size, uin
     return -EOPNOTSUPP;
 }
 
+/*
+ * Of a mapping without translations. If it can't be unregistered it is made again, since after an
+ * error it must be as it was: others may come to share it. If not even that can be done, at least
+ * the device does not reach the memory any more.
+ */
+static int give_back(struct spapr *s, struct mapping *m, uint64_t iova)
+{
+    int ret = unregister(s, m);
+    uint64_t mapped;
+
+    if (!ret || !map_chunks(s, m, iova, &mapped))
+        return ret;
+    return take_back(s, m, iova, mapped) ? 0 : ret;
+}
+
 static int spapr_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie)
 {
     struct spapr *s = to_spapr(iommu);
     int ret = unmap_range(s, iova, size);
 
     if (!ret)
-        ret = unregister(s, cookie);
+        ret = give_back(s, cookie, iova);
     if (ret) {
         log_peer_warning("UNMAP_DMA of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s", size, iova,
                          strerror(-ret));
         return ret;
     }
-    free_mapping(s, cookie);
+    release_mapping(s, cookie);
     return 0;
 }
 

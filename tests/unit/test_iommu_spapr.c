@@ -664,19 +664,26 @@ static void undo_of_registration_fails(void **state)
     assert_true(iommu->stray);
 }
 
-/* What failed can be tried again, from where it stopped. */
+static void map_two_chunks(void **cookie)
+{
+    const uint64_t chunk = IOMMU_MAP_CHUNK;
+
+    expect_mmap(2 * chunk, 0, 0);
+    expect_register(0, chunk, 0);
+    expect_map(READ, 0, chunk, 0);
+    expect_register(chunk, chunk, 0);
+    expect_map(READ, chunk, chunk, 0);
+    assert_int_equal(map(2 * chunk, IOMMU_READ, cookie), 0);
+}
+
+/* What failed is as it was, and can be tried again. */
 static void unmap_errors(void **state)
 {
     const uint64_t chunk = IOMMU_MAP_CHUNK;
     void *cookie;
 
     (void)state;
-    expect_mmap(2 * chunk, 0, 0);
-    expect_register(0, chunk, 0);
-    expect_map(READ, 0, chunk, 0);
-    expect_register(chunk, chunk, 0);
-    expect_map(READ, chunk, chunk, 0);
-    assert_int_equal(map(2 * chunk, IOMMU_READ, &cookie), 0);
+    map_two_chunks(&cookie);
     expect_unmap(2 * chunk, -EIO);
     assert_int_equal(unmap(2 * chunk, cookie), -EIO);
     expect_unmap(2 * chunk, 1);
@@ -684,12 +691,54 @@ static void unmap_errors(void **state)
     expect_unmap(2 * chunk, 0);
     expect_unregister(chunk, chunk, 0);
     expect_unregister(0, chunk, -EBUSY);
+    expect_map(READ, 0, chunk, 0);
+    expect_register(chunk, chunk, 0);
+    expect_map(READ, chunk, chunk, 0);
     assert_int_equal(unmap(2 * chunk, cookie), -EBUSY);
     assert_int_equal(fake_mapping_count(f), 1);
+    assert_false(iommu->stray);
     expect_unmap(2 * chunk, 0);
+    expect_unregister(chunk, chunk, 0);
     expect_unregister(0, chunk, 0);
     assert_int_equal(unmap(2 * chunk, cookie), 0);
     assert_int_equal(fake_mapping_count(f), 0);
+}
+
+/* The memory stays pinned, and its addresses taken; but the device does not reach it. */
+static void unmap_can_not_be_undone(void **state)
+{
+    const uint64_t chunk = IOMMU_MAP_CHUNK;
+    void *cookie;
+
+    (void)state;
+    map_two_chunks(&cookie);
+    expect_unmap(2 * chunk, 0);
+    expect_unregister(chunk, chunk, -EIO);
+    expect_map(READ, 0, chunk, 0);
+    expect_map(READ, chunk, chunk, -ENOMEM);
+    expect_unmap(chunk, 0);
+    expect_unregister(chunk, chunk, -EIO);
+    assert_int_equal(unmap(2 * chunk, cookie), 0);
+    assert_int_equal(fake_mapping_count(f), 1);
+    assert_true(iommu->stray);
+}
+
+static void unmap_ends_in_the_middle(void **state)
+{
+    const uint64_t chunk = IOMMU_MAP_CHUNK;
+    void *cookie;
+
+    (void)state;
+    map_two_chunks(&cookie);
+    expect_unmap(2 * chunk, 0);
+    expect_unregister(chunk, chunk, -EBUSY);
+    expect_map(READ, 0, chunk, 0);
+    expect_map(READ, chunk, chunk, -ENOMEM);
+    expect_unmap(chunk, -EIO);
+    assert_int_equal(unmap(2 * chunk, cookie), -EBUSY);
+    assert_int_equal(fake_mapping_count(f), 1);
+    assert_true(iommu->stray);
+    iommu->ops->abandon(iommu, 2 * chunk, cookie);
 }
 
 /* Not before the container is gone; teardown sees that it is then. */
@@ -945,6 +994,8 @@ int main(void)
         on_v2(undo_fails),
         on_v2(undo_of_registration_fails),
         on_v2(unmap_errors),
+        on_v2(unmap_can_not_be_undone),
+        on_v2(unmap_ends_in_the_middle),
         on_v2(abandoned_addresses_stay_taken),
         on_v2(no_peers),
         on_v2(eeh),
