@@ -32,6 +32,7 @@ static struct {
 } standing;
 
 static struct dying_host dying;
+static enum sim_iommu_model model = SIM_IOMMU_TYPE1;
 
 static int call_error(struct host *host)
 {
@@ -132,6 +133,7 @@ static void assert_machine_unused(struct sim *sim)
     assert_int_equal(stats.contexts, 0);
     assert_int_equal(stats.mappings, 0);
     assert_int_equal(stats.pinned_bytes, 0);
+    assert_int_equal(stats.locked_bytes, 0);
 }
 
 static void assert_memory_unmapped(void)
@@ -157,6 +159,7 @@ static bool run(fault_scenario scenario, unsigned n, int err, bool lasting)
     standing.err = err;
     m.sim = sim_create();
     assert_non_null(m.sim);
+    sim_set_iommu(m.sim, model);
     dying = (struct dying_host){
         .host.ops = &dying_ops,
         .below = sim_host(m.sim),
@@ -195,6 +198,15 @@ unsigned fault_each_call(fault_scenario scenario, int err)
 unsigned fault_each_end(fault_scenario scenario, int err)
 {
     return run_each(scenario, err, true);
+}
+
+bool fault_select_machine(const char *interface)
+{
+    if (!strcmp(interface, "spapr"))
+        model = SIM_IOMMU_SPAPR_V2;
+    else if (!strcmp(interface, "spapr-v1"))
+        model = SIM_IOMMU_SPAPR_V1;
+    return model != SIM_IOMMU_TYPE1;
 }
 
 bool fault_happened(const struct fault_machine *m)

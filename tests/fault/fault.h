@@ -38,6 +38,12 @@ unsigned fault_each_end(fault_scenario scenario, int err);
 /* True once a call has failed: before, no failure has an excuse, nor after fault_heal(). */
 bool fault_happened(const struct fault_machine *m);
 
+/*
+ * A program's argument, the IOMMU interface that it runs over: with "spapr" and "spapr-v1" the
+ * machines are POWER ones, and true is returned.
+ */
+bool fault_select_machine(const char *interface);
+
 /* From now on no call fails. */
 void fault_heal(struct fault_machine *m);
 

@@ -409,5 +409,7 @@ int main(int argc, char **argv)
 
     if (argc > 1 && !strcmp(argv[1], "iommufd"))
         kind = IOMMU_IOMMUFD;
+    if (argc > 1 && fault_select_machine(argv[1]))
+        kind = IOMMU_SPAPR;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

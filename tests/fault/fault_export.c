@@ -335,5 +335,7 @@ int main(int argc, char **argv)
 
     if (argc > 1 && !strcmp(argv[1], "iommufd"))
         iommu = CONFIG_IOMMU_IOMMUFD;
+    if (argc > 1 && fault_select_machine(argv[1]))
+        iommu = CONFIG_IOMMU_SPAPR;
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -211,5 +211,7 @@ int main(int argc, char **argv)
     log_set_level(LOG_ERROR);
     if (argc > 1 && !strcmp(argv[1], "iommufd"))
         kind = IOMMU_IOMMUFD;
+    if (argc > 1 && fault_select_machine(argv[1]))
+        kind = IOMMU_SPAPR;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,10 +15,12 @@ static const struct backend {
     const char *name;
     enum config_iommu iommu;
     enum sim_iommufd kernel;
+    enum sim_iommu_model machine;
 } backends[] = {
-    {"type1",       CONFIG_IOMMU_TYPE1,   SIM_IOMMUFD_MAP_FILE},
-    {"iommufd",     CONFIG_IOMMU_IOMMUFD, SIM_IOMMUFD_MAP_FILE},
-    {"iommufd-map", CONFIG_IOMMU_IOMMUFD, SIM_IOMMUFD_MAP     },
+    {"type1",       CONFIG_IOMMU_TYPE1,   SIM_IOMMUFD_MAP_FILE, SIM_IOMMU_TYPE1   },
+    {"iommufd",     CONFIG_IOMMU_IOMMUFD, SIM_IOMMUFD_MAP_FILE, SIM_IOMMU_TYPE1   },
+    {"iommufd-map", CONFIG_IOMMU_IOMMUFD, SIM_IOMMUFD_MAP,      SIM_IOMMU_TYPE1   },
+    {"spapr",       CONFIG_IOMMU_SPAPR,   SIM_IOMMUFD_NONE,     SIM_IOMMU_SPAPR_V2},
 };
 
 static const struct backend *backend = &backends[0];
@@ -26,6 +28,16 @@ static const struct backend *backend = &backends[0];
 bool harness_is_type1(void)
 {
     return backend->iommu == CONFIG_IOMMU_TYPE1;
+}
+
+bool harness_is_iommufd(void)
+{
+    return backend->iommu == CONFIG_IOMMU_IOMMUFD;
+}
+
+bool harness_is_spapr(void)
+{
+    return backend->iommu == CONFIG_IOMMU_SPAPR;
 }
 
 bool harness_has_map_file(void)
@@ -146,6 +158,7 @@ struct harness *harness_new(void)
     h->machine.sim = sim_create();
     assert_non_null(h->machine.sim);
     sim_set_iommufd(h->machine.sim, backend->kernel);
+    sim_set_iommu(h->machine.sim, backend->machine);
     return h;
 }
 

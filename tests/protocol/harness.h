@@ -93,13 +93,16 @@ void harness_pause(void);
 
 /*
  * The program's argument: the IOMMU interface that the suite runs over, "type1" (the default),
- * "iommufd", or "iommufd-map", a kernel without IOAS_MAP_FILE. false: there is no such one.
+ * "iommufd", "iommufd-map", a kernel without IOAS_MAP_FILE, or "spapr", a POWER machine. false:
+ * there is no such one.
  */
 bool harness_select_backend(int argc, char **argv);
 
 /* For what is not the protocol's but the interface's: its limits, its calls to fail. */
 bool harness_is_type1(void);
 bool harness_has_map_file(void);
+bool harness_is_iommufd(void);
+bool harness_is_spapr(void);
 
 #define HARNESS_MAIN(tests)                                                                        \
     int main(int argc, char **argv)                                                                \

@@ -36,30 +36,47 @@ enum {
     MAX_UNITS = 8, /* of one mapping */
 };
 
-/* Where requests go; mappings are of whole units. */
-static const struct area {
-    unsigned weight;
-    unsigned units;
-    uint64_t first;
-    uint64_t unit;
-} areas[] = {
-    {80, 64, 0x100000,           PAGE      },
-    {8,  8,  0x40000000,         LARGE_UNIT},
-    {4,  4,  0xfedfe000,         PAGE      }, /* its upper half is the interrupts' */
-    {4,  8,  0xffffffffc000,     PAGE      }, /* its upper half is not translated */
-    {4,  4,  0xffffffffffffc000, PAGE      }, /* not translated */
+enum {
+    AREAS = 5,
+    RANGES = 2,
+};
+
+/* Where requests go, and what the simulated IOMMU translates there. */
+struct platform {
+    struct area {
+        unsigned weight;
+        unsigned units; /* of which mappings are */
+        uint64_t first;
+        uint64_t unit;
+    } areas[AREAS];
+    struct range {
+        uint64_t first, last;
+    } translated[RANGES];
+    bool pins_for_writing;
+};
+
+static const struct platform pc = {
+    .areas = {{80, 64, 0x100000, PAGE},
+              {8, 8, 0x40000000, LARGE_UNIT},
+              {4, 4, 0xfedfe000, PAGE},          /* its upper half is the interrupts' */
+              {4, 8, 0xffffffffc000, PAGE},      /* its upper half is not translated */
+              {4, 4, 0xffffffffffffc000, PAGE}}, /* not translated */
+    .translated = {{0, 0xfedfffff}, {0xfef00000, 0xffffffffffff}},
+};
+
+/* The second window is larger than what is told of it here. */
+static const struct platform power = {
+    .areas = {{80, 64, 0x100000, PAGE},
+              {8, 8, 0x40000000, LARGE_UNIT},
+              {4, 4, 0x7fffe000, PAGE},          /* its upper half is the bus's */
+              {4, 8, 0x7ffffffffffc000, PAGE},   /* its upper half is in the second window */
+              {4, 4, 0xffffffffffffc000, PAGE}}, /* not translated */
+    .translated = {{0, 0x7fffffff}, {0x800000000000000, 0x8000000ffffffff}},
+    .pins_for_writing = true,
 };
 
 enum {
     MAX_ENTRIES = 64 + 8 + 4 + 8 + 4,
-};
-
-/* What the simulated IOMMU translates. */
-static const struct range {
-    uint64_t first, last;
-} translated[] = {
-    {0,          0xfedfffff    },
-    {0xfef00000, 0xffffffffffff},
 };
 
 /* A client's file: what is in it, as the client sees it, and what must be in it. */
@@ -86,6 +103,7 @@ struct entry {
 
 struct model {
     const struct harness *h;
+    const struct platform *platform;
     int sock;
     uint64_t seed, random;
     unsigned step;
@@ -116,7 +134,7 @@ static uint64_t random_below(struct model *m, uint64_t n)
 static const struct area *random_area(struct model *m)
 {
     uint64_t at = random_below(m, 100);
-    const struct area *a = areas;
+    const struct area *a = m->platform->areas;
 
     while (at >= a->weight)
         at -= a++->weight;
@@ -199,7 +217,7 @@ static void random_transfer(struct model *m)
  */
 static bool is_pinned_already(const struct model *m, const struct entry *e, unsigned n)
 {
-    if (harness_is_type1())
+    if (!harness_is_iommufd())
         return false;
     for (const struct entry *before = m->entries; before < m->entries + n; before++) {
         if (before->memory && before->memory->ino == e->memory->ino &&
@@ -230,12 +248,12 @@ static void check_counts(const struct model *m)
 /* Everywhere, and all memory. */
 static void sweep(struct model *m)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(areas); i++) {
-        for (unsigned u = 0; u < areas[i].units; u++) {
-            uint64_t iova = areas[i].first + u * areas[i].unit;
+    for (const struct area *a = m->platform->areas; a < m->platform->areas + AREAS; a++) {
+        for (unsigned u = 0; u < a->units; u++) {
+            uint64_t iova = a->first + u * a->unit;
 
-            transfer(m, iova + random_below(m, areas[i].unit - 8), 8, true);
-            transfer(m, iova + random_below(m, areas[i].unit - 8), 8, false);
+            transfer(m, iova + random_below(m, a->unit - 8), 8, true);
+            transfer(m, iova + random_below(m, a->unit - 8), 8, false);
         }
     }
     for (unsigned i = 0; i < FILES; i++)
@@ -278,10 +296,10 @@ static void end_fault(struct model *m, bool spent)
     sim_fail_nth(m->h->machine.sim, SIM_CALL_ANY, 0, 0, 0);
 }
 
-static bool is_translated(uint64_t first, uint64_t last)
+static bool is_translated(const struct platform *platform, uint64_t first, uint64_t last)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(translated); i++) {
-        if (first >= translated[i].first && last <= translated[i].last)
+    for (size_t i = 0; i < RANGES; i++) {
+        if (first >= platform->translated[i].first && last <= platform->translated[i].last)
             return true;
     }
     return false;
@@ -292,9 +310,10 @@ static int expected_map(const struct model *m, const struct entry *new)
 {
     const struct memory *memory = new->memory;
 
-    if (memory && !is_translated(new->first, new->last))
+    if (memory && !is_translated(m->platform, new->first, new->last))
         return EINVAL;
-    if (memory && memory->read_only && new->flags &VFIO_USER_DMA_MAP_WRITE)
+    if (memory && memory->read_only &&
+        (new->flags &VFIO_USER_DMA_MAP_WRITE || m->platform->pins_for_writing))
         return EACCES;
     if (memory && !range_within(new->offset, new->last - new->first + 1, memory->size))
         return EINVAL;
@@ -540,6 +559,7 @@ static void run(const struct harness *h, unsigned long map_request, unsigned lon
     fflush(stdout);
     m = (struct model){
         .h = h,
+        .platform = harness_is_spapr() ? &power : &pc,
         .seed = seed,
         .random = seed,
         .map_request = map_request,
@@ -557,15 +577,24 @@ static void run(const struct harness *h, unsigned long map_request, unsigned lon
 
 static void random_requests(void **state)
 {
-    if (harness_is_type1())
-        run(*state, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA);
-    else
+    if (harness_is_iommufd())
         run(*state, harness_has_map_file() ? UAPI_IOMMU_IOAS_MAP_FILE : UAPI_IOMMU_IOAS_MAP,
             UAPI_IOMMU_IOAS_UNMAP);
+    else
+        run(*state, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA);
+}
+
+static void memory_is_not_taken_or_given_back(void **state)
+{
+    if (harness_is_spapr())
+        run(*state, VFIO_IOMMU_SPAPR_REGISTER_MEMORY, VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY);
+    else
+        skip();
 }
 
 static const struct CMUnitTest tests[] = {
     harness_test(random_requests),
+    harness_test(memory_is_not_taken_or_given_back),
 };
 
 HARNESS_MAIN(tests)

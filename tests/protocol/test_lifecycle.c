@@ -22,7 +22,7 @@ enum {
     BAR0 = VFIO_PCI_BAR0_REGION_INDEX,
     CONFIG = VFIO_PCI_CONFIG_REGION_INDEX,
     ROUNDS = 1000,
-    TYPE1_FAULTS = 2,
+    GROUP_FAULTS = 2,
     /* Behind it, bytes without a meaning go to the hardware as they are, and edu keeps them. */
     END_OF_CAPABILITIES = 0x4e,
     EVENTFD_TRIGGER = VFIO_USER_IRQ_SET_DATA_EVENTFD | VFIO_USER_IRQ_SET_ACTION_TRIGGER,
@@ -297,7 +297,7 @@ static void steps_fail(void **state)
     cleanup_close_ int memory = raw_memfd(4 * PAGE);
     cleanup_close_ int event = event_create();
 
-    for (size_t i = harness_is_type1() ? 0 : TYPE1_FAULTS; i < ARRAY_SIZE(faults); i++) {
+    for (size_t i = harness_is_iommufd() ? GROUP_FAULTS : 0; i < ARRAY_SIZE(faults); i++) {
         struct vfuc *c = harness_client(h);
 
         use_device(c, memory, event);
@@ -309,6 +309,30 @@ static void steps_fail(void **state)
     }
 }
 
+static void freeze_in_session(struct harness *h)
+{
+    cleanup_close_ int memory = raw_memfd(4 * PAGE);
+    cleanup_close_ int event = event_create();
+    struct vfuc *c = harness_client(h);
+    uint32_t id;
+
+    use_device(c, memory, event);
+    assert_int_equal(edu_dma_wait(c), 0);
+    assert_int_equal(sim_freeze_pe(h->machine.sim, h->bdf), 0);
+    assert_int_equal(edu_read(c, EDU_REG_ID, &id), 0);
+    assert_true(id == UINT32_MAX);
+    vfuc_close(c);
+    harness_assert_serves(h);
+}
+
+/* The machine has cut the device off: no register says any more that its DMA is stopped. */
+static void device_is_frozen(void **state)
+{
+    if (!harness_is_spapr())
+        skip();
+    freeze_in_session(*state);
+}
+
 /* The device can't be brought back: whoever comes is told, and it is tried again each time. */
 static void device_gone_for_a_while(void **state)
 {
@@ -316,7 +340,7 @@ static void device_gone_for_a_while(void **state)
     struct sim *sim = h->machine.sim;
     struct vfuc *c;
 
-    if (!harness_is_type1())
+    if (harness_is_iommufd())
         return;
     c = harness_client(h);
     sim_fail_nth(sim, SIM_CALL_IOCTL, VFIO_GROUP_GET_DEVICE_FD, 1, EIO);
@@ -408,6 +432,7 @@ static const struct CMUnitTest tests[] = {
     harness_test(reset_and_leave),
     cmocka_unit_test(stopped_with_clients),
     harness_test(steps_fail),
+    harness_test(device_is_frozen),
     harness_test(device_gone_for_a_while),
     cmocka_unit_test(quarantine),
 };

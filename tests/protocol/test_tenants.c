@@ -234,7 +234,7 @@ static void conflicting_maps(void **state)
 static void two_groups(void **state)
 {
     struct harness *h = *state;
-    const unsigned times = harness_is_type1() ? 2 : 1;
+    const unsigned times = !harness_is_iommufd() ? 2 : 1;
     cleanup_close_ int fd = raw_memfd(FILE_SIZE);
     struct vfuc *a = client(h, 0), *c = client(h, 2);
 
@@ -242,7 +242,7 @@ static void two_groups(void **state)
     assert_false(reaches(h, 2));
     assert_int_equal(map(c, fd), 0);
     assert_kernel_has(h, 2, times * (uint64_t)SIZE);
-    if (!harness_is_type1())
+    if (harness_is_iommufd())
         assert_int_equal(harness_stats(h).contexts, 1);
     assert_transfers(a, fd);
     assert_transfers(c, fd);
@@ -250,7 +250,7 @@ static void two_groups(void **state)
     assert_transfers(c, fd);
     assert_false(reaches(h, 0));
     assert_kernel_has(h, 1, SIZE);
-    if (!harness_is_type1())
+    if (harness_is_iommufd())
         assert_int_equal(harness_stats(h).contexts, 2);
     assert_int_equal(unmap(c), 0);
     assert_kernel_has(h, 0, 0);
@@ -394,7 +394,7 @@ static void group_changes_hands(void **state)
         assert_int_equal(sim_device_dma(h->machine.sim, bdf_of(h, i), IOVA, &word, 4, false), 0);
         assert_int_equal(word, 0);
     }
-    if (!harness_is_type1())
+    if (harness_is_iommufd())
         assert_int_equal(harness_stats(h).contexts, 2);
     assert_kernel_has(h, 2, 2 * SIZE);
     leave(b);
@@ -452,15 +452,15 @@ static void stable_memory(void **state)
     harness_start(h);
     a = client(h, 0);
     c = client(h, 2);
-    assert_int_equal(count_pins(h, a, fd, 5), harness_is_type1() ? 5 : 1);
-    assert_int_equal(count_pins(h, a, fd, 5), harness_is_type1() ? 5 : 0);
-    assert_true(harness_stats(h).pinned_bytes == (harness_is_type1() ? 0 : SIZE));
+    assert_int_equal(count_pins(h, a, fd, 5), !harness_is_iommufd() ? 5 : 1);
+    assert_int_equal(count_pins(h, a, fd, 5), !harness_is_iommufd() ? 5 : 0);
+    assert_true(harness_stats(h).pinned_bytes == (!harness_is_iommufd() ? 0 : SIZE));
 
     /* The export that has not the option takes the file as it is. */
     assert_int_equal(map(c, fd), 0);
     assert_int_equal(unmap(c), 0);
     assert_kernel_has(h, 0, 0);
-    assert_int_equal(count_pins(h, a, fd, 2), harness_is_type1() ? 2 : 1);
+    assert_int_equal(count_pins(h, a, fd, 2), !harness_is_iommufd() ? 2 : 1);
     leave(a);
     assert_kernel_has(h, 0, 0);
     leave(c);
@@ -505,7 +505,7 @@ static void stable_in_quarantine(void **state)
     sim_set_no_reset(h->machine.sim, h->bdf);
     for (int i = 0; i < 3; i++) {
         a = client(h, 0);
-        assert_int_equal(count_pins(h, a, fd, 2), harness_is_type1() ? 2 : 1);
+        assert_int_equal(count_pins(h, a, fd, 2), !harness_is_iommufd() ? 2 : 1);
         leave(a);
         assert_kernel_has(h, 0, 0);
     }

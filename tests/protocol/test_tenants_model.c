@@ -234,7 +234,7 @@ static bool came_before(const struct model *m, const struct device *d, const str
 {
     for (const struct device *o = m->devices; o <= d; o++) {
         for (unsigned i = 0; i < o->count && &o->entries[i] != e; i++) {
-            if (as_pin && !harness_is_type1()
+            if (as_pin && harness_is_iommufd()
                     ? same_piece(&o->entries[i], e)
                     : are_in_one_group(m, d, o) && same_entry(&o->entries[i], e))
                 return true;
@@ -276,7 +276,7 @@ static void check_counts(const struct model *m)
     }
     CHECK(m, stats.mappings == mappings);
     CHECK(m, stats.pinned_bytes == pinned);
-    if (harness_is_type1())
+    if (!harness_is_iommufd())
         CHECK(m, stats.containers == GROUPS);
     else
         CHECK(m, stats.contexts == expected_contexts(m));
@@ -305,7 +305,7 @@ static void end_fault(struct model *m, bool spent)
 
 static unsigned long map_request(bool piece_is_known)
 {
-    if (harness_is_type1())
+    if (!harness_is_iommufd())
         return VFIO_IOMMU_MAP_DMA;
     if (piece_is_known)
         return UAPI_IOMMU_IOAS_COPY;
@@ -370,7 +370,7 @@ static void unmap(struct model *m, struct device *d)
     if (!e)
         return;
     last = count_users(m, d, e) == 1;
-    fault = plan_fault(m, harness_is_type1() ? VFIO_IOMMU_UNMAP_DMA : UAPI_IOMMU_IOAS_UNMAP);
+    fault = plan_fault(m, !harness_is_iommufd() ? VFIO_IOMMU_UNMAP_DMA : UAPI_IOMMU_IOAS_UNMAP);
     expect(m, "DMA_UNMAP", unmap_pages(d, e->first, e->pages), last ? fault : 0);
     if (fault)
         end_fault(m, last);
