@@ -14,6 +14,10 @@ enum {
     GET = VFIO_USER_DEVICE_FEATURE_GET,
     SET = VFIO_USER_DEVICE_FEATURE_SET,
     PROBE = VFIO_USER_DEVICE_FEATURE_PROBE,
+    /* The kernel's, since headers that the build may not have. */
+    BUS_MASTER = 10,
+    DMA_BUF = 11,
+    ZPCI_ERROR = 13,
 };
 
 static const uint8_t zeros[LIMIT_DATA_XFER];
@@ -36,6 +40,9 @@ static const struct request_case features[] = {
     CASE("report", ENOTTY, FEATURE(UINT32_MAX, GET | VFIO_USER_FEATURE_DMA_LOGGING_REPORT),
          DATA(24)),
     CASE("feature 0, a secret of the kernel's", ENOTTY, FEATURE(24, SET | 0), DATA(16)),
+    CASE("a bus master of CDX", ENOTTY, FEATURE(12, SET | BUS_MASTER), DATA(4)),
+    CASE("a BAR as a dma-buf", ENOTTY, FEATURE(40, GET | DMA_BUF), DATA(32)),
+    CASE("an error of s390's", ENOTTY, FEATURE(16, GET | ZPCI_ERROR)),
     CASE("feature 65535", ENOTTY, FEATURE(8, PROBE | 0xffff)),
     CASE("no method", EINVAL, FEATURE(8, VFIO_USER_FEATURE_MIGRATION)),
     CASE("get and set", EINVAL, FEATURE(8, GET | SET | VFIO_USER_FEATURE_MIGRATION)),

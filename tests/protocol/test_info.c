@@ -143,10 +143,13 @@ static void io_fds_are_an_empty_list(void **state)
 
 static void irq_infos(void **state)
 {
-    static const uint32_t counts[IRQS] = {
-        [VFIO_PCI_INTX_IRQ_INDEX] = 1,
-        [VFIO_PCI_MSI_IRQ_INDEX] = 1,
-        [VFIO_PCI_REQ_IRQ_INDEX] = 1,
+    static const struct {
+        uint32_t count;
+        uint32_t flags; /* beside EVENTFD */
+    } irqs[IRQS] = {
+        [VFIO_PCI_INTX_IRQ_INDEX] = {1, VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED},
+        [VFIO_PCI_MSI_IRQ_INDEX] = {1, VFIO_IRQ_INFO_NORESIZE                           },
+        [VFIO_PCI_REQ_IRQ_INDEX] = {1, VFIO_IRQ_INFO_NORESIZE                           },
     };
     int sock = raw_session(*state);
 
@@ -158,9 +161,9 @@ static void irq_infos(void **state)
         info = TAKE(r, vfio_user_irq_info);
         assert_int_equal(info.argsz, sizeof(info));
         assert_int_equal(info.index, i);
-        assert_int_equal(info.count, counts[i]);
+        assert_int_equal(info.count, irqs[i].count);
         if (info.count)
-            assert_true(info.flags & VFIO_IRQ_INFO_EVENTFD);
+            assert_int_equal(info.flags, VFIO_IRQ_INFO_EVENTFD | irqs[i].flags);
     }
     fd_close(&sock);
 }
