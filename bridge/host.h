@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <poll.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -25,6 +26,15 @@ struct host_ops {
     int (*ioctl)(struct host *host, int fd, unsigned long request, void *arg);
     ssize_t (*pread)(struct host *host, int fd, void *buf, size_t len, off_t offset);
     ssize_t (*pwrite)(struct host *host, int fd, const void *buf, size_t len, off_t offset);
+
+    /* Of a stream: a device's migration data. */
+    ssize_t (*read)(struct host *host, int fd, void *buf, size_t len);
+    ssize_t (*write)(struct host *host, int fd, const void *buf, size_t len);
+    /* From now on a read or write of fd that would wait is -EAGAIN. */
+    int (*set_nonblock)(struct host *host, int fd);
+    /* fds may be of the host and of the process. A stream whose driver can't tell is ready. */
+    int (*poll)(struct host *host, struct pollfd *fds, nfds_t n, int timeout_ms);
+
     /* *addr: the mapping, on a return of 0. */
     int (*mmap)(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
                 off_t offset);
@@ -72,6 +82,26 @@ static inline ssize_t host_pwrite(struct host *host, int fd, const void *buf, si
                                   off_t offset)
 {
     return host->ops->pwrite(host, fd, buf, len, offset);
+}
+
+static inline ssize_t host_read(struct host *host, int fd, void *buf, size_t len)
+{
+    return host->ops->read(host, fd, buf, len);
+}
+
+static inline ssize_t host_write(struct host *host, int fd, const void *buf, size_t len)
+{
+    return host->ops->write(host, fd, buf, len);
+}
+
+static inline int host_set_nonblock(struct host *host, int fd)
+{
+    return host->ops->set_nonblock(host, fd);
+}
+
+static inline int host_poll(struct host *host, struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    return host->ops->poll(host, fds, n, timeout_ms);
 }
 
 static inline int host_mmap(struct host *host, void **addr, size_t len, int prot, int flags, int fd,

@@ -58,6 +58,49 @@ static ssize_t linux_pwrite(struct host *host, int fd, const void *buf, size_t l
     return n < 0 ? -errno : n;
 }
 
+static ssize_t linux_read(struct host *host, int fd, void *buf, size_t len)
+{
+    ssize_t n;
+
+    (void)host;
+    do
+        n = read(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static ssize_t linux_write(struct host *host, int fd, const void *buf, size_t len)
+{
+    ssize_t n;
+
+    (void)host;
+    do
+        n = write(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static int linux_set_nonblock(struct host *host, int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    (void)host;
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    return 0;
+}
+
+static int linux_poll(struct host *host, struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    int ready;
+
+    (void)host;
+    do
+        ready = poll(fds, n, timeout_ms);
+    while (ready < 0 && errno == EINTR);
+    return ready < 0 ? -errno : ready;
+}
+
 static int linux_mmap(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
                       off_t offset)
 {
@@ -113,6 +156,10 @@ static const struct host_ops linux_ops = {
     .ioctl = linux_ioctl,
     .pread = linux_pread,
     .pwrite = linux_pwrite,
+    .read = linux_read,
+    .write = linux_write,
+    .set_nonblock = linux_set_nonblock,
+    .poll = linux_poll,
     .mmap = linux_mmap,
     .munmap = linux_munmap,
     .readlink = linux_readlink,

@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -25,6 +26,7 @@ enum sim_file_kind {
     SIM_FILE_IOMMUFD,
     SIM_FILE_DMABUF,
     SIM_FILE_SYSFS,
+    SIM_FILE_STREAM,
     SIM_FILE_KINDS
 };
 
@@ -36,6 +38,9 @@ struct sim_file_ops {
     int (*ioctl)(struct sim_file *file, unsigned long request, void *arg);
     ssize_t (*pread)(struct sim_file *file, void *buf, size_t len, off_t offset);
     ssize_t (*pwrite)(struct sim_file *file, const void *buf, size_t len, off_t offset);
+    ssize_t (*read)(struct sim_file *file, void *buf, size_t len, bool nonblock);
+    ssize_t (*write)(struct sim_file *file, const void *buf, size_t len);
+    bool (*ready)(struct sim_file *file); /* as poll(2) tells; NULL: always */
 
     int (*mmap)(struct sim_file *file, void **addr, size_t len, int prot, int flags, off_t offset);
 

@@ -126,6 +126,99 @@ static ssize_t sim_host_pwrite(struct host *host, int fd, const void *buf, size_
     return ret;
 }
 
+/* The descriptor's file flags are those of the real one that it is. */
+static bool is_nonblock(int fd)
+{
+    return fcntl(fd, F_GETFL) & O_NONBLOCK;
+}
+
+static ssize_t sim_host_read(struct host *host, int fd, void *buf, size_t len)
+{
+    struct sim *sim = sim_of_host(host);
+    int err = hit_fault(sim, SIM_CALL_READ, 0);
+    struct sim_file *file;
+    ssize_t ret;
+
+    if (err)
+        return -err;
+    file = sim_file_get(sim, fd);
+    if (!file)
+        return host_read(host_linux(), fd, buf, len);
+    ret = file->ops->read ? file->ops->read(file, buf, len, is_nonblock(fd)) : -EINVAL;
+    sim_file_put(file);
+    return ret;
+}
+
+static ssize_t sim_host_write(struct host *host, int fd, const void *buf, size_t len)
+{
+    struct sim *sim = sim_of_host(host);
+    int err = hit_fault(sim, SIM_CALL_WRITE, 0);
+    struct sim_file *file;
+    ssize_t ret;
+
+    if (err)
+        return -err;
+    file = sim_file_get(sim, fd);
+    if (!file)
+        return host_write(host_linux(), fd, buf, len);
+    ret = file->ops->write ? file->ops->write(file, buf, len) : -EINVAL;
+    sim_file_put(file);
+    return ret;
+}
+
+static int sim_host_set_nonblock(struct host *host, int fd)
+{
+    int err = hit_fault(sim_of_host(host), SIM_CALL_SET_NONBLOCK, 0);
+
+    return err ? -err : host_set_nonblock(host_linux(), fd);
+}
+
+/* Answers for those that are the machine's, and takes them out of the list. Returns how many are
+ * ready. */
+static int poll_files(struct sim *sim, struct pollfd *fds, nfds_t n, struct pollfd *others)
+{
+    int ready = 0;
+
+    for (nfds_t i = 0; i < n; i++) {
+        struct sim_file *file = sim_file_get(sim, fds[i].fd);
+
+        others[i] = fds[i];
+        if (!file)
+            continue;
+        others[i].fd = -1;
+        fds[i].revents = 0;
+        if (!file->ops->ready || file->ops->ready(file))
+            fds[i].revents = fds[i].events;
+        ready += fds[i].revents != 0;
+        sim_file_put(file);
+    }
+    return ready;
+}
+
+/* The machine's files wake nobody: they are looked at from time to time. */
+static int sim_host_poll(struct host *host, struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    struct pollfd others[SIM_MAX_POLL];
+    int ret;
+
+    if (n > SIM_MAX_POLL)
+        return -EINVAL;
+    for (;;) {
+        int ready = poll_files(sim_of_host(host), fds, n, others);
+
+        ret = host_poll(host_linux(), others, n, ready || !timeout_ms ? 0 : 1);
+        if (ret < 0)
+            return ret;
+        for (nfds_t i = 0; i < n; i++) {
+            if (others[i].fd >= 0)
+                fds[i].revents = others[i].revents;
+        }
+        if (ret + ready || !timeout_ms)
+            return ret + ready;
+        timeout_ms -= timeout_ms > 0;
+    }
+}
+
 static int sim_host_mmap(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
                          off_t offset)
 {
@@ -172,6 +265,10 @@ const struct host_ops sim_host_ops = {
     .ioctl = sim_host_ioctl,
     .pread = sim_host_pread,
     .pwrite = sim_host_pwrite,
+    .read = sim_host_read,
+    .write = sim_host_write,
+    .set_nonblock = sim_host_set_nonblock,
+    .poll = sim_host_poll,
     .mmap = sim_host_mmap,
     .munmap = sim_host_munmap,
     .readlink = sim_host_readlink,

@@ -38,6 +38,7 @@
 
 enum {
     SIM_PAGE = 4096,
+    SIM_MAX_POLL = 8, /* descriptors in one poll */
 };
 
 struct sim_device;

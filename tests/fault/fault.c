@@ -81,6 +81,34 @@ static ssize_t dying_pwrite(struct host *host, int fd, const void *buf, size_t l
     return err ? err : host_pwrite(below(host), fd, buf, len, offset);
 }
 
+static ssize_t dying_read(struct host *host, int fd, void *buf, size_t len)
+{
+    int err = call_error(host);
+
+    return err ? err : host_read(below(host), fd, buf, len);
+}
+
+static ssize_t dying_write(struct host *host, int fd, const void *buf, size_t len)
+{
+    int err = call_error(host);
+
+    return err ? err : host_write(below(host), fd, buf, len);
+}
+
+static int dying_set_nonblock(struct host *host, int fd)
+{
+    int err = call_error(host);
+
+    return err ? err : host_set_nonblock(below(host), fd);
+}
+
+static int dying_poll(struct host *host, struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    int err = call_error(host);
+
+    return err ? err : host_poll(below(host), fds, n, timeout_ms);
+}
+
 static int dying_mmap(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
                       off_t offset)
 {
@@ -116,6 +144,10 @@ static const struct host_ops dying_ops = {
     .ioctl = dying_ioctl,
     .pread = dying_pread,
     .pwrite = dying_pwrite,
+    .read = dying_read,
+    .write = dying_write,
+    .set_nonblock = dying_set_nonblock,
+    .poll = dying_poll,
     .mmap = dying_mmap,
     .munmap = dying_munmap,
     .readlink = dying_readlink,

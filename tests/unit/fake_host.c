@@ -27,9 +27,17 @@ struct fake_host {
 };
 
 static const char *const kinds[] = {
-    [FAKE_OPEN] = "open",     [FAKE_IOCTL] = "ioctl", [FAKE_PREAD] = "pread",
-    [FAKE_PWRITE] = "pwrite", [FAKE_MMAP] = "mmap",   [FAKE_READLINK] = "readlink",
+    [FAKE_OPEN] = "open",
+    [FAKE_IOCTL] = "ioctl",
+    [FAKE_PREAD] = "pread",
+    [FAKE_PWRITE] = "pwrite",
+    [FAKE_READ] = "read",
+    [FAKE_WRITE] = "write",
+    [FAKE_POLL] = "poll",
+    [FAKE_MMAP] = "mmap",
+    [FAKE_READLINK] = "readlink",
     [FAKE_LIST] = "list",
+    [FAKE_SET_NONBLOCK] = "set_nonblock",
 };
 
 static struct fake_host *to_fake(struct host *host)
@@ -159,6 +167,52 @@ static ssize_t fake_pwrite(struct host *host, int fd, const void *buf, size_t le
     return call->ret;
 }
 
+static ssize_t fake_read(struct host *host, int fd, void *buf, size_t len)
+{
+    struct fake_host *f = to_fake(host);
+    const struct fake_call *call = next_call(f, FAKE_READ);
+
+    check_access(f, call, fd, len, 0);
+    if (call->out_len) {
+        assert_true(call->out_len <= len);
+        memcpy(buf, call->out, call->out_len);
+    }
+    return call->ret;
+}
+
+static ssize_t fake_write(struct host *host, int fd, const void *buf, size_t len)
+{
+    struct fake_host *f = to_fake(host);
+    const struct fake_call *call = next_call(f, FAKE_WRITE);
+
+    check_access(f, call, fd, len, 0);
+    if (call->in_len) {
+        assert_true(call->in_len <= len);
+        assert_memory_equal(buf, call->in, call->in_len);
+    }
+    return call->ret;
+}
+
+static int fake_set_nonblock(struct host *host, int fd)
+{
+    struct fake_host *f = to_fake(host);
+    const struct fake_call *call = next_call(f, FAKE_SET_NONBLOCK);
+
+    check_fd(f, call, fd);
+    return (int)call->ret;
+}
+
+static int fake_poll(struct host *host, struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    const struct fake_call *call = next_call(to_fake(host), FAKE_POLL);
+
+    (void)timeout_ms;
+    assert_true(n <= ARRAY_SIZE(call->revents));
+    for (nfds_t i = 0; i < n; i++)
+        fds[i].revents = call->revents[i];
+    return (int)call->ret;
+}
+
 /* fd: of the kernel below, as a client's memory is. */
 static int fake_mmap(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
                      off_t offset)
@@ -237,6 +291,10 @@ static const struct host_ops fake_ops = {
     .ioctl = fake_ioctl,
     .pread = fake_pread,
     .pwrite = fake_pwrite,
+    .read = fake_read,
+    .write = fake_write,
+    .set_nonblock = fake_set_nonblock,
+    .poll = fake_poll,
     .mmap = fake_mmap,
     .munmap = fake_munmap,
     .readlink = fake_readlink,

@@ -22,6 +22,10 @@ enum fake_kind {
     FAKE_IOCTL,
     FAKE_PREAD,
     FAKE_PWRITE,
+    FAKE_READ,
+    FAKE_WRITE,
+    FAKE_SET_NONBLOCK,
+    FAKE_POLL,
     FAKE_MMAP,
     FAKE_READLINK,
     FAKE_LIST,
@@ -42,11 +46,12 @@ struct fake_call {
     const char *path;
     unsigned long request;
     uintptr_t value;   /* IOCTL: the argument, if it is a number; MMAP: the answer's address */
-    const void *in;    /* IOCTL: what the argument begins with; PWRITE: the data */
+    const void *in;    /* IOCTL: what the argument begins with; PWRITE, WRITE: the data */
     size_t in_len;     /* of it */
-    const void *out;   /* IOCTL, PREAD: what is put there; READLINK: the target's text */
+    const void *out;   /* IOCTL, PREAD, READ: what is put there; READLINK: the target's text */
     size_t out_len;    /* of it */
-    size_t len;        /* PREAD, PWRITE, MMAP */
+    size_t len;        /* PREAD, PWRITE, READ, WRITE, MMAP */
+    short revents[2];  /* POLL: the answers */
     uint64_t offset;   /* PREAD, PWRITE, MMAP; always looked at */
     int prot;          /* MMAP */
     const char *names; /* LIST: the entries, a space between */

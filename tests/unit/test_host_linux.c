@@ -35,6 +35,12 @@ ssize_t __real_pread(int fd, void *buf, size_t len, off_t offset);
 ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t offset);
 ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t offset);
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset);
+ssize_t __real_read(int fd, void *buf, size_t len);
+ssize_t __wrap_read(int fd, void *buf, size_t len);
+ssize_t __real_write(int fd, const void *buf, size_t len);
+ssize_t __wrap_write(int fd, const void *buf, size_t len);
+int __real_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
 
 static bool is_interrupted(void)
 {
@@ -58,6 +64,21 @@ ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t offset)
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset)
 {
     return is_interrupted() ? -1 : __real_pwrite(fd, buf, len, offset);
+}
+
+ssize_t __wrap_read(int fd, void *buf, size_t len)
+{
+    return is_interrupted() ? -1 : __real_read(fd, buf, len);
+}
+
+ssize_t __wrap_write(int fd, const void *buf, size_t len)
+{
+    return is_interrupted() ? -1 : __real_write(fd, buf, len);
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    return is_interrupted() ? -1 : __real_poll(fds, n, timeout_ms);
 }
 
 static const char *path_of(const char *name)
@@ -282,6 +303,36 @@ static void test_list(void **state)
     assert_int_equal(names.seen, 1);
 }
 
+static void test_streams(void **state)
+{
+    int fds[2];
+    struct pollfd poller;
+    char buf[8] = "";
+
+    (void)state;
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    poller = (struct pollfd){.fd = fds[0], .events = POLLIN};
+    assert_int_equal(host_set_nonblock(host, fds[0]), 0);
+    assert_int_equal(host_read(host, fds[0], buf, sizeof(buf)), -EAGAIN);
+    interruptions = 1;
+    assert_int_equal(host_poll(host, &poller, 1, 0), 0);
+    interruptions = 1;
+    assert_int_equal(host_write(host, fds[1], "abc", 3), 3);
+    assert_int_equal(host_poll(host, &poller, 1, -1), 1);
+    assert_int_equal(poller.revents, POLLIN);
+    interruptions = 1;
+    assert_int_equal(host_read(host, fds[0], buf, sizeof(buf)), 3);
+    assert_string_equal(buf, "abc");
+    assert_int_equal(interruptions, 0);
+    close(fds[1]);
+    assert_int_equal(host_read(host, fds[0], buf, sizeof(buf)), 0);
+    assert_int_equal(host_write(host, fds[0], "x", 1), -EBADF);
+    close(fds[0]);
+    assert_int_equal(host_read(host, fds[0], buf, 1), -EBADF);
+    assert_int_equal(host_set_nonblock(host, fds[0]), -EBADF);
+    assert_int_equal(host_poll(host, NULL, 1, 0), -EFAULT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +340,7 @@ int main(void)
         fd_leak_test(test_ioctl),    fd_leak_test(test_read_and_write),
         fd_leak_test(test_mmap),     fd_leak_test(test_read_and_write_errors),
         fd_leak_test(test_readlink), fd_leak_test(test_list),
+        fd_leak_test(test_streams),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
