@@ -1,8 +1,8 @@
 /*
  * What the kernel headers of the build machine may lack: iommufd (<linux/iommufd.h>, since 6.2),
- * the character devices of VFIO (6.6) and its newer features. Numbers and layouts alone, under
- * names of our own, so that newer headers don't clash. Whether the running kernel has them is found
- * out at run time.
+ * the character devices of VFIO (6.6), its migration's pre-copy (6.2) and its newer features.
+ * Numbers and layouts alone, under names of our own, so that newer headers don't clash. Whether the
+ * running kernel has them is found out at run time.
  */
 #pragma once
 
@@ -144,6 +144,33 @@ struct uapi_feature_dma_buf {
     struct uapi_dma_range dma_ranges[];
 };
 
+/* <linux/vfio.h>, migration: pre-copy, which goes on beside the states that 6.1 has */
+#define UAPI_VFIO_MIGRATION_PRE_COPY (1 << 2)
+
+enum {
+    UAPI_VFIO_STATE_PRE_COPY = 6,
+    UAPI_VFIO_STATE_PRE_COPY_P2P = 7,
+    UAPI_VFIO_STATES = 8,
+};
+
+#define UAPI_VFIO_FEATURE_MIG_DATA_SIZE 9
+
+struct uapi_vfio_mig_data_size {
+    uint64_t stop_copy_length;
+};
+
+/* Of a migration data descriptor. */
+#define UAPI_VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
+
+struct uapi_vfio_precopy_info {
+    uint32_t argsz;
+    uint32_t flags;
+    uint64_t initial_bytes;
+    uint64_t dirty_bytes;
+};
+
+static_assert(sizeof(struct uapi_vfio_mig_data_size) == 8, "vfio_device_feature_mig_data_size");
+static_assert(sizeof(struct uapi_vfio_precopy_info) == 24, "vfio_precopy_info");
 static_assert(sizeof(struct uapi_iommu_destroy) == 8, "iommu_destroy");
 static_assert(sizeof(struct uapi_ioas_alloc) == 12, "iommu_ioas_alloc");
 static_assert(sizeof(struct uapi_ioas_copy) == 40, "iommu_ioas_copy");

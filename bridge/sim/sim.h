@@ -119,6 +119,23 @@ void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd);
 void sim_set_dma_buf_error(struct sim *sim, int err);
 
 /*
+ * How a device migrates. The default is all that its model can, without the peculiarities: of
+ * sim:edu everything. It may be set at any time at which there is no migration (-EBUSY).
+ * -ENOTSUP: the model can't.
+ */
+struct sim_migration_setup {
+    uint64_t flags;         /* VFIO_MIGRATION_* of its driver; 0: it has none, ENOTTY */
+    size_t ballast;         /* bytes of its state beyond the model's registers */
+    size_t max_transfer;    /* bytes that one read or write of data moves; 0: no limit */
+    unsigned delay_ms;      /* until the data of a state can be read */
+    bool dry_is_zero;       /* a read in pre-copy when there is nothing more says 0, not ENOMSG */
+    bool bad_data_is_error; /* what can't be restored leaves it in ERROR, not RESUMING */
+};
+int sim_set_migration(struct sim *sim, const char *bdf, const struct sim_migration_setup *setup);
+/* VFIO_MIGRATION_* of a device that has them all. */
+#define SIM_MIGRATION_ALL 7
+
+/*
  * The fault plan: the Nth call from now (1: the next; 0: no plan) of the given kind fails with
  * errno err without any effect; then the plan is spent. request: of ioctl only those with this
  * number, 0 for all. Calls that can't fail or whose failure means nothing (close, munmap) are none.
@@ -143,6 +160,7 @@ bool sim_fault_spent(struct sim *sim);
 /* What a test sees of the machine's inside. */
 struct sim_stats {
     unsigned containers, groups, devices, contexts, dmabufs; /* open descriptors of each kind */
+    unsigned streams;                                        /* of migration data, likewise */
     unsigned bar_mappings;
     unsigned mappings; /* DMA entries in all containers, areas in all IOASes */
     uint64_t pinned_bytes;
@@ -167,6 +185,7 @@ struct sim_device_state {
     bool intx_eventfd;      /* a trigger eventfd is registered */
     bool may_sleep, asleep; /* low power */
     unsigned msi_eventfds;  /* vectors of the active MSI or MSI-X set that have one */
+    uint32_t migration;     /* enum vfio_device_mig_state */
 };
 int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_state *state);
 

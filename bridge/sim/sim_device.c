@@ -41,6 +41,7 @@ struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *mo
     sim_irq_init(&dev->irq);
     sim_power_init(&dev->power);
     sim_pci_init(dev, memory, port);
+    sim_migration_init(dev);
     if (!sim_bar_create_ram(dev))
         dev->state = model->create(dev);
     if (!dev->state) {
@@ -77,6 +78,7 @@ static void reset(struct sim_device *dev)
 
     sim_dma_cancel(dev);
     dev->model->reset(dev->state);
+    sim_migration_reset(dev);
     sim_irq_set_intx(dev, false);
     sim_pci_set_command(dev, command);
     dev->sim->count.resets++;
@@ -106,6 +108,7 @@ static void enable(struct sim_device *dev)
     dev->reset_works = dev->has_reset;
     if (dev->reset_works)
         reset(dev);
+    sim_migration_reset(dev);
     sim_config_open(dev);
     pthread_mutex_unlock(&dev->lock);
 }
@@ -120,6 +123,7 @@ static void disable(struct sim_device *dev)
     sim_config_close(dev);
     if (dev->reset_works)
         reset(dev);
+    sim_migration_reset(dev);
     pthread_mutex_unlock(&dev->lock);
 }
 

@@ -14,6 +14,7 @@
 #include "bridge/sim/sim_dma.h"
 #include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_irq.h"
+#include "bridge/sim/sim_migration.h"
 #include "bridge/sim/sim_model.h"
 #include "bridge/sim/sim_pci.h"
 #include "bridge/sim/sim_power.h"
@@ -50,6 +51,7 @@ struct sim_device {
     struct sim_irq irq;
     struct sim_power power;
     struct sim_dmabufs dmabufs; /* that can be revoked */
+    struct sim_migration migration;
 
     struct sim_dma dma;
 };

@@ -11,6 +11,7 @@
  * registers, which QEMU's keep. As there, an interrupt that is acknowledged while MSI is on does
  * not lower an INTx line that was raised before.
  */
+#include <errno.h>
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,11 +60,19 @@ struct edu {
     struct sim_device *dev;
     pthread_t factorial_thread, dma_thread;
     pthread_cond_t factorial_cond, dma_cond; /* with the device's mutex, as all below */
-    bool stop;
-    unsigned resets;
+    bool stop, frozen;
+    unsigned breaks; /* how often it was reset or frozen: what is under way then is not finished */
 
     uint32_t liveness, factorial, status, irq_status;
     uint64_t src, dst, cnt, cmd;
+    uint8_t buffer[BUFFER_SIZE];
+};
+
+/* What migrates. */
+struct edu_image {
+    uint32_t liveness, factorial, status, irq_status;
+    uint64_t src, dst, cnt, cmd;
+    uint64_t intx; /* the line */
     uint8_t buffer[BUFFER_SIZE];
 };
 
@@ -128,13 +137,13 @@ static uint32_t factorial_of(uint32_t n)
 static void compute_factorial(struct edu *edu)
 {
     pthread_mutex_t *mutex = sim_device_mutex(edu->dev);
-    unsigned resets = edu->resets;
+    unsigned breaks = edu->breaks;
     uint32_t n = edu->factorial;
 
     pthread_mutex_unlock(mutex);
     n = factorial_of(n);
     pthread_mutex_lock(mutex);
-    if (resets != edu->resets)
+    if (breaks != edu->breaks)
         return;
     edu->factorial = n;
     edu->status &= ~(uint32_t)STATUS_COMPUTING;
@@ -149,7 +158,7 @@ static void *factorial_thread(void *arg)
 
     pthread_mutex_lock(mutex);
     while (!edu->stop) {
-        if (edu->status & STATUS_COMPUTING)
+        if (edu->status & STATUS_COMPUTING && !edu->frozen)
             compute_factorial(edu);
         else
             pthread_cond_wait(&edu->factorial_cond, mutex);
@@ -158,10 +167,10 @@ static void *factorial_thread(void *arg)
     return NULL;
 }
 
-/* False: the device has been reset or is going away. */
+/* False: the device has been reset or frozen, or is going away. */
 static bool let_time_pass(struct edu *edu)
 {
-    unsigned resets = edu->resets;
+    unsigned breaks = edu->breaks;
     struct timespec until;
     int ret = 0;
 
@@ -171,9 +180,9 @@ static bool let_time_pass(struct edu *edu)
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
     }
-    while (!ret && !edu->stop && resets == edu->resets)
+    while (!ret && !edu->stop && breaks == edu->breaks)
         ret = pthread_cond_timedwait(&edu->dma_cond, sim_device_mutex(edu->dev), &until);
-    return !edu->stop && resets == edu->resets;
+    return !edu->stop && breaks == edu->breaks;
 }
 
 static bool is_in_buffer(uint64_t address, uint64_t count)
@@ -181,12 +190,12 @@ static bool is_in_buffer(uint64_t address, uint64_t count)
     return address >= BUFFER_START && range_within(address - BUFFER_START, count, BUFFER_SIZE);
 }
 
-/* Gives the device's lock up while it transfers. False: the device has been reset meanwhile. */
+/* Gives the device's lock up while it transfers. False: it has been reset or frozen meanwhile. */
 static bool transfer(struct edu *edu)
 {
     pthread_mutex_t *mutex = sim_device_mutex(edu->dev);
     uint64_t epoch = sim_dma_epoch(edu->dev);
-    unsigned resets = edu->resets;
+    unsigned breaks = edu->breaks;
     bool to_ram = edu->cmd & CMD_TO_RAM;
     uint64_t inside = to_ram ? edu->src : edu->dst;
     uint64_t iova = (to_ram ? edu->dst : edu->src) & DMA_MASK;
@@ -201,7 +210,7 @@ static bool transfer(struct edu *edu)
     pthread_mutex_unlock(mutex);
     sim_dma_transfer(edu->dev, epoch, iova, bounce, len, to_ram);
     pthread_mutex_lock(mutex);
-    if (resets != edu->resets)
+    if (breaks != edu->breaks)
         return false;
     if (!to_ram)
         memcpy(at, bounce, len);
@@ -224,7 +233,7 @@ static void *dma_thread(void *arg)
 
     pthread_mutex_lock(mutex);
     while (!edu->stop) {
-        if (edu->cmd & CMD_RUN)
+        if (edu->cmd & CMD_RUN && !edu->frozen)
             run_command(edu);
         else
             pthread_cond_wait(&edu->dma_cond, mutex);
@@ -339,7 +348,7 @@ static void edu_reset(void *state)
     edu->liveness = edu->factorial = edu->status = edu->irq_status = 0;
     edu->src = edu->dst = edu->cnt = edu->cmd = 0;
     memset(edu->buffer, 0, sizeof(edu->buffer));
-    edu->resets++;
+    edu->breaks++;
     pthread_cond_signal(&edu->dma_cond);
 }
 
@@ -348,6 +357,57 @@ static bool edu_dma_running(void *state)
     const struct edu *edu = state;
 
     return edu->cmd & CMD_RUN;
+}
+
+/* What is in flight when the device freezes is begun again: the registers still ask for it. */
+static void edu_freeze(void *state, bool frozen)
+{
+    struct edu *edu = state;
+
+    edu->frozen = frozen;
+    edu->breaks++;
+    pthread_cond_signal(&edu->dma_cond);
+    pthread_cond_signal(&edu->factorial_cond);
+}
+
+static void edu_save(const void *state, void *image)
+{
+    const struct edu *edu = state;
+    struct edu_image out = {
+        .liveness = edu->liveness,
+        .factorial = edu->factorial,
+        .status = edu->status,
+        .irq_status = edu->irq_status,
+        .src = edu->src,
+        .dst = edu->dst,
+        .cnt = edu->cnt,
+        .cmd = edu->cmd,
+        .intx = sim_irq_intx(edu->dev),
+    };
+
+    memcpy(out.buffer, edu->buffer, sizeof(out.buffer));
+    memcpy(image, &out, sizeof(out));
+}
+
+static int edu_restore(void *state, const void *image)
+{
+    struct edu *edu = state;
+    struct edu_image in;
+
+    memcpy(&in, image, sizeof(in));
+    if (in.status & ~(uint32_t)(STATUS_COMPUTING | STATUS_IRQ) || in.intx > 1)
+        return -EINVAL;
+    edu->liveness = in.liveness;
+    edu->factorial = in.factorial;
+    edu->status = in.status;
+    edu->irq_status = in.irq_status;
+    edu->src = in.src;
+    edu->dst = in.dst;
+    edu->cnt = in.cnt;
+    edu->cmd = in.cmd;
+    memcpy(edu->buffer, in.buffer, sizeof(edu->buffer));
+    sim_irq_set_intx(edu->dev, in.intx);
+    return 0;
 }
 
 static void stop_thread(struct edu *edu, pthread_t thread, pthread_cond_t *cond)
@@ -413,4 +473,8 @@ const struct sim_model sim_edu_model = {
     .bar_read = edu_bar_read,
     .bar_write = edu_bar_write,
     .dma_running = edu_dma_running,
+    .image_size = sizeof(struct edu_image),
+    .freeze = edu_freeze,
+    .save = edu_save,
+    .restore = edu_restore,
 };

@@ -5,8 +5,10 @@
 
 #include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_migration.h"
 #include "bridge/sim/sim_power.h"
 #include "bridge/uapi_compat.h"
+#include "proto/base/arith.h"
 
 enum {
     SET_GET = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_GET,
@@ -16,11 +18,13 @@ static const struct {
     uint32_t number;
     sim_feature_handler *handle;
 } features[] = {
-    {UAPI_VFIO_DEVICE_FEATURE_DMA_BUF,                sim_dmabuf_export},
-    {VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,                                               sim_power_entry},
-    {VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,sim_power_entry_with_wakeup},
-    {VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, sim_power_exit},
-    {0                                              }, /* the end */
+    {VFIO_DEVICE_FEATURE_MIGRATION,                   sim_migration_get_flags    },
+    {VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,            sim_migration_device_state },
+    {VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,             sim_power_entry            },
+    {VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, sim_power_entry_with_wakeup},
+    {VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,              sim_power_exit             },
+    {UAPI_VFIO_FEATURE_MIG_DATA_SIZE,                 sim_migration_data_size    },
+    {UAPI_VFIO_DEVICE_FEATURE_DMA_BUF,                sim_dmabuf_export          },
 };
 
 int sim_feature_check(uint32_t flags, size_t argsz, uint32_t ops, size_t minsz)
@@ -48,7 +52,7 @@ int sim_feature(struct sim_device *dev, void *arg)
         return ret;
     if (request.argsz < sizeof(request) || check_flags(request.flags))
         return -EINVAL;
-    for (size_t i = 0; features[i].handle; i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
         if (features[i].number == (request.flags & VFIO_DEVICE_FEATURE_MASK))
             return features[i].handle(dev, request.flags, (char *)arg + sizeof(request),
                                       request.argsz - sizeof(request));

@@ -17,6 +17,7 @@ void sim_get_stats(struct sim *sim, struct sim_stats *stats)
         .contexts = sim_file_count(sim, SIM_FILE_IOMMUFD),
         .dmabufs = sim_file_count(sim, SIM_FILE_DMABUF),
         .bar_mappings = sim_vma_count(sim),
+        .streams = sim_file_count(sim, SIM_FILE_STREAM),
         .mappings = sim->count.mappings,
         .pinned_bytes = sim->count.pinned_bytes,
         .pins = sim->count.pins_made,
@@ -58,6 +59,7 @@ int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_sta
         .may_sleep = dev->power.allowed,
         .asleep = dev->power.asleep,
         .msi_eventfds = count_msi_eventfds(&dev->irq, intx),
+        .migration = dev->migration.state,
     };
     pthread_mutex_unlock(&dev->lock);
     return 0;

@@ -104,6 +104,11 @@ void sim_irq_set_intx(struct sim_device *dev, bool level)
     sim_irq_deliver_intx(dev);
 }
 
+bool sim_irq_intx(const struct sim_device *dev)
+{
+    return dev->irq.level;
+}
+
 bool sim_irq_msi_enabled(struct sim_device *dev)
 {
     return sim_pci_msi_enabled(dev);

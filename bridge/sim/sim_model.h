@@ -45,6 +45,18 @@ struct sim_model {
     uint64_t (*bar_read)(void *state, unsigned bar, uint64_t offset, unsigned width);
     void (*bar_write)(void *state, unsigned bar, uint64_t offset, uint64_t value, unsigned width);
     bool (*dma_running)(void *state);
+
+    /*
+     * Migration; image_size 0: the model can't. A frozen device does nothing of its own: what it
+     * was doing goes on, or begins again, when it is thawed. A transfer that is under way when it
+     * is frozen is cancelled or made, and made again afterwards.
+     */
+    size_t image_size;
+    void (*freeze)(void *state, bool frozen);
+    /* Of a device that may be running; image: image_size bytes, no alignment. */
+    void (*save)(const void *state, void *image);
+    /* Of a frozen one. -EINVAL: this is no state of it; it keeps the one that it has. */
+    int (*restore)(void *state, const void *image);
 };
 
 extern const struct sim_model sim_edu_model;
@@ -55,8 +67,10 @@ extern const struct sim_model sim_ivshmem_model;
  */
 pthread_mutex_t *sim_device_mutex(struct sim_device *dev);
 
-/* With the lock held: the INTx line; MSI or MSI-X on as the hardware sees it; a message. */
+/* With the lock held: the INTx line, set and read; MSI or MSI-X on as the hardware sees it; a
+ * message. */
 void sim_irq_set_intx(struct sim_device *dev, bool level);
+bool sim_irq_intx(const struct sim_device *dev);
 bool sim_irq_msi_enabled(struct sim_device *dev);
 void sim_irq_notify(struct sim_device *dev, unsigned vector);
 

@@ -2,6 +2,7 @@
  * The machine as a test sets it up, and its fault plan.
  */
 #include <errno.h>
+#include <linux/vfio.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -98,6 +99,25 @@ int sim_set_no_reset(struct sim *sim, const char *bdf)
     dev->has_reset = false;
     pthread_mutex_unlock(&sim->lock);
     return 0;
+}
+
+int sim_set_migration(struct sim *sim, const char *bdf, const struct sim_migration_setup *setup)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+    int ret = 0;
+
+    if (!dev)
+        return -ENODEV;
+    pthread_mutex_lock(&dev->lock);
+    if (dev->migration.session || dev->migration.state != VFIO_DEVICE_STATE_RUNNING)
+        ret = -EBUSY;
+    else if (setup->flags && !dev->model->image_size)
+        ret = -ENOTSUP;
+    else
+        dev->migration.setup = *setup;
+    pthread_mutex_unlock(&dev->lock);
+    pthread_mutex_unlock(&sim->lock);
+    return ret;
 }
 
 int sim_set_open_error(struct sim *sim, const char *path, int err)

@@ -114,3 +114,14 @@ SAME_FIELD(uapi_feature_dma_buf, vfio_device_feature_dma_buf, nr_ranges);
 static_assert(offsetof(struct uapi_feature_dma_buf, dma_ranges) ==
                   offsetof(struct vfio_device_feature_dma_buf, dma_ranges),
               "vfio_device_feature_dma_buf.dma_ranges");
+SAME_NUMBER(UAPI_VFIO_MIGRATION_PRE_COPY, VFIO_MIGRATION_PRE_COPY);
+SAME_NUMBER(UAPI_VFIO_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY);
+SAME_NUMBER(UAPI_VFIO_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_PRE_COPY_P2P);
+SAME_NUMBER(UAPI_VFIO_STATES, VFIO_DEVICE_STATE_NR);
+SAME_NUMBER(UAPI_VFIO_FEATURE_MIG_DATA_SIZE, VFIO_DEVICE_FEATURE_MIG_DATA_SIZE);
+SAME_SIZE(uapi_vfio_mig_data_size, vfio_device_feature_mig_data_size);
+SAME_NUMBER(UAPI_VFIO_MIG_GET_PRECOPY_INFO, VFIO_MIG_GET_PRECOPY_INFO);
+SAME_FIELD(uapi_vfio_precopy_info, vfio_precopy_info, argsz);
+SAME_FIELD(uapi_vfio_precopy_info, vfio_precopy_info, flags);
+SAME_FIELD(uapi_vfio_precopy_info, vfio_precopy_info, initial_bytes);
+SAME_FIELD(uapi_vfio_precopy_info, vfio_precopy_info, dirty_bytes);

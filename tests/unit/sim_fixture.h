@@ -146,7 +146,7 @@ static inline int fx_teardown(void **state)
     fx_close_all(fx);
     stats = fx_stats(fx);
     assert_int_equal(stats.containers + stats.groups + stats.devices + stats.contexts, 0);
-    assert_int_equal(stats.dmabufs + stats.bar_mappings, 0);
+    assert_int_equal(stats.dmabufs + stats.bar_mappings + stats.streams, 0);
     assert_int_equal(stats.mappings, 0);
     assert_int_equal(stats.pinned_bytes, 0);
     assert_int_equal(fd_count_open(), fx->fds);
