@@ -136,6 +136,13 @@ int sim_set_migration(struct sim *sim, const char *bdf, const struct sim_migrati
 #define SIM_MIGRATION_ALL 7
 
 /*
+ * A device's log of the pages it writes by DMA: whether it has one (default: yes), and the page
+ * size of it (0, the default: what the caller asks for). To be called while the log is off
+ * (-EBUSY).
+ */
+int sim_set_dma_log(struct sim *sim, const char *bdf, bool on, uint64_t page_size);
+
+/*
  * The fault plan: the Nth call from now (1: the next; 0: no plan) of the given kind fails with
  * errno err without any effect; then the plan is spent. request: of ioctl only those with this
  * number, 0 for all. Calls that can't fail or whose failure means nothing (close, munmap) are none.
@@ -186,6 +193,7 @@ struct sim_device_state {
     bool may_sleep, asleep; /* low power */
     unsigned msi_eventfds;  /* vectors of the active MSI or MSI-X set that have one */
     uint32_t migration;     /* enum vfio_device_mig_state */
+    bool logging;           /* of its DMA writes */
 };
 int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_state *state);
 

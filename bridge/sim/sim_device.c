@@ -124,6 +124,7 @@ static void disable(struct sim_device *dev)
     if (dev->reset_works)
         reset(dev);
     sim_migration_reset(dev);
+    sim_log_close(dev);
     pthread_mutex_unlock(&dev->lock);
 }
 

@@ -104,16 +104,22 @@ static int check(const struct transfer *t)
 /* False: the rest has to be tried again. */
 static bool attempt(struct transfer *t)
 {
+    size_t before = t->done;
     int ret = check(t);
+    bool finished;
 
     if (!ret && t->dev->dma.no_iommu) {
         t->dev->sim->count.dma_to_host++;
         t->error = 0;
         return true;
     }
-    if (!ret && t->dev->dma.domain && !t->dev->dma.stopped)
-        return !sim_domain_copy(t->dev->dma.domain, t->iova, t->buf, t->len, t->write, &t->done,
-                                &t->error);
+    if (!ret && t->dev->dma.domain && !t->dev->dma.stopped) {
+        finished = !sim_domain_copy(t->dev->dma.domain, t->iova, t->buf, t->len, t->write, &t->done,
+                                    &t->error);
+        if (t->write)
+            sim_log_write(&t->dev->dma.log, t->iova + before, t->done - before);
+        return finished;
+    }
     if (!ret) {
         /* Without a container the host has the group in a domain that translates nothing. */
         t->dev->sim->count.dma_faults++;

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/sim/sim_log.h"
+
 struct sim_device;
 struct sim_domain;
 
@@ -19,6 +21,7 @@ struct sim_dma {
     bool bus_master;
     bool stopped; /* by EEH */
     uint64_t epoch;
+    struct sim_log log;
 };
 
 void sim_dma_init(struct sim_dma *dma);

@@ -5,6 +5,7 @@
 
 #include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_log.h"
 #include "bridge/sim/sim_migration.h"
 #include "bridge/sim/sim_power.h"
 #include "bridge/uapi_compat.h"
@@ -23,6 +24,9 @@ static const struct {
     {VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,             sim_power_entry            },
     {VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, sim_power_entry_with_wakeup},
     {VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,              sim_power_exit             },
+    {VFIO_DEVICE_FEATURE_DMA_LOGGING_START,           sim_log_start              },
+    {VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP,            sim_log_stop               },
+    {VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,          sim_log_report             },
     {UAPI_VFIO_FEATURE_MIG_DATA_SIZE,                 sim_migration_data_size    },
     {UAPI_VFIO_DEVICE_FEATURE_DMA_BUF,                sim_dmabuf_export          },
 };

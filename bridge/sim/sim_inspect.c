@@ -41,6 +41,16 @@ static unsigned count_msi_eventfds(const struct sim_irq *irq, bool intx)
     return count;
 }
 
+static bool is_logging(struct sim_device *dev)
+{
+    bool active;
+
+    pthread_mutex_lock(&dev->dma.lock);
+    active = dev->dma.log.active;
+    pthread_mutex_unlock(&dev->dma.lock);
+    return active;
+}
+
 int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_state *state)
 {
     struct sim_device *dev = sim_lock_device(sim, bdf);
@@ -60,6 +70,7 @@ int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_sta
         .asleep = dev->power.asleep,
         .msi_eventfds = count_msi_eventfds(&dev->irq, intx),
         .migration = dev->migration.state,
+        .logging = is_logging(dev),
     };
     pthread_mutex_unlock(&dev->lock);
     return 0;

@@ -120,6 +120,27 @@ int sim_set_migration(struct sim *sim, const char *bdf, const struct sim_migrati
     return ret;
 }
 
+int sim_set_dma_log(struct sim *sim, const char *bdf, bool on, uint64_t page_size)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+    int ret = 0;
+
+    if (!dev)
+        return -ENODEV;
+    pthread_mutex_lock(&dev->lock);
+    pthread_mutex_lock(&dev->dma.lock);
+    if (dev->dma.log.active) {
+        ret = -EBUSY;
+    } else {
+        dev->dma.log.missing = !on;
+        dev->dma.log.fixed_page = page_size;
+    }
+    pthread_mutex_unlock(&dev->dma.lock);
+    pthread_mutex_unlock(&dev->lock);
+    pthread_mutex_unlock(&sim->lock);
+    return ret;
+}
+
 int sim_set_open_error(struct sim *sim, const char *path, int err)
 {
     struct sim_open_error *e = malloc(sizeof(*e) + strlen(path) + 1);
