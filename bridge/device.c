@@ -7,6 +7,7 @@
 
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
+#include "bridge/migration.h"
 #include "bridge/peers.h"
 #include "bridge/uapi.h"
 #include "proto/base/cleanup.h"
@@ -67,6 +68,7 @@ void device_leave_peers(struct device *dev)
 static void close_kernel_device(struct device *dev)
 {
     device_leave_peers(dev);
+    migration_end_stream(dev);
     irq_free_infos(dev);
     region_free_infos(dev);
     host_close(dev->host, &dev->fd);
@@ -103,6 +105,7 @@ int device_open(struct device **out, struct host *host, struct address_space *as
     dev->host = host;
     dev->as = as;
     dev->fd = -1;
+    dev->stream.fd = -1;
     dev->where = *where;
     ret = open_kernel_device(dev);
     if (ret)

@@ -19,6 +19,12 @@ struct irq_index {
     uint32_t enabled; /* vectors of the kernel's set; 0: the index is off */
 };
 
+/* The data of a migration state. */
+struct migration_stream {
+    int fd;      /* of the host, does not block; -1: none */
+    bool saving; /* it is read; else written */
+};
+
 struct device {
     struct host *host;
     struct address_space *as;
@@ -29,7 +35,8 @@ struct device {
     struct irq_index *irqs;      /* info.num_irqs of them */
     struct peer_device *peer;    /* NULL: no other device reaches this one's BARs */
     bool no_dma;                 /* bus mastering is kept off until the device is opened again */
-    uint16_t no_snoop_at;        /* config offset of the register with that bit; 0: leave it */
+    struct migration_stream stream;
+    uint16_t no_snoop_at; /* config offset of the register with that bit; 0: leave it */
 };
 
 /* Read the device's regions and irq indexes; what they allocate hangs at the device. */

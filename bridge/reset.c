@@ -7,6 +7,7 @@
 
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
+#include "bridge/migration.h"
 #include "bridge/peers.h"
 #include "proto/base/log.h"
 
@@ -53,5 +54,7 @@ int reset_device(struct device *dev)
         peers_publish(dev->peer);
     if (ret)
         log_peer_warning("reset of %s: %s", dev->where.bdf, strerror(-ret));
+    else
+        migration_end_stream(dev);
     return ret;
 }

@@ -178,8 +178,11 @@ static int check_mig_data(uint16_t command, const struct vfio_user_mig_data *dat
 
 int validate_mig_data_read(const void *payload, size_t len, struct vfio_user_mig_data *out)
 {
+    int ret;
+
     copy_fixed(out, sizeof(*out), payload, len);
-    return check_mig_data(VFIO_USER_MIG_DATA_READ, out);
+    ret = check_mig_data(VFIO_USER_MIG_DATA_READ, out);
+    return ret ? ret : check_argsz(VFIO_USER_MIG_DATA_READ, out->argsz, sizeof(*out) + out->size);
 }
 
 int validate_mig_data_write(const void *payload, size_t len, struct vfio_user_mig_data *out,

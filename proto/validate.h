@@ -78,9 +78,9 @@ int validate_write_multi_entry(const uint8_t *entries, uint64_t i,
  */
 int validate_device_feature(const void *payload, size_t len, struct vfio_user_device_feature *out);
 
-/* size at most LIMIT_DATA_XFER; argsz at least the header. */
+/* size at most LIMIT_DATA_XFER; argsz at least the reply that has all of it. */
 int validate_mig_data_read(const void *payload, size_t len, struct vfio_user_mig_data *out);
 
-/* The same, and exactly size bytes follow, at *data. */
+/* size as for a read; argsz at least the header; exactly size bytes follow, at *data. */
 int validate_mig_data_write(const void *payload, size_t len, struct vfio_user_mig_data *out,
                             const uint8_t **data);

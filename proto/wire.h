@@ -221,6 +221,8 @@ enum {
     VFIO_USER_FEATURE_DMA_LOGGING_START = 6,
     VFIO_USER_FEATURE_DMA_LOGGING_STOP = 7,
     VFIO_USER_FEATURE_DMA_LOGGING_REPORT = 8,
+    /* The kernel's, of which the specification has nothing. */
+    VFIO_USER_FEATURE_MIG_DATA_SIZE = 9,
 };
 
 struct vfio_user_feature_migration {
@@ -235,6 +237,10 @@ struct vfio_user_feature_mig_state {
 struct vfio_user_feature_low_power_wakeup {
     int32_t wakeup_eventfd; /* unused in vfio-user: it is the message's descriptor */
     uint32_t reserved;
+};
+
+struct vfio_user_feature_mig_data_size {
+    uint64_t stop_copy_length;
 };
 
 struct vfio_user_feature_dma_logging_control {
@@ -367,6 +373,8 @@ WIRE_FIELD(vfio_user_feature_mig_state, data_fd, 4);
 WIRE_SIZE(vfio_user_feature_low_power_wakeup, 8);
 WIRE_FIELD(vfio_user_feature_low_power_wakeup, wakeup_eventfd, 0);
 WIRE_FIELD(vfio_user_feature_low_power_wakeup, reserved, 4);
+
+WIRE_SIZE(vfio_user_feature_mig_data_size, 8);
 
 WIRE_SIZE(vfio_user_feature_dma_logging_control, 16);
 WIRE_FIELD(vfio_user_feature_dma_logging_control, page_size, 0);

@@ -187,7 +187,7 @@ static void run_mig_data_read(const uint8_t *payload, size_t len, unsigned nfds)
 
     REQUIRE(!nfds);
     if (!validate_mig_data_read(payload, len, &mig))
-        REQUIRE(mig.size <= LIMIT_DATA_XFER && mig.argsz >= sizeof(mig));
+        REQUIRE(mig.size <= LIMIT_DATA_XFER && mig.argsz >= sizeof(mig) + mig.size);
 }
 
 static void run_mig_data_write(const uint8_t *payload, size_t len, unsigned nfds)

@@ -354,6 +354,8 @@ static void test_mig_data_read(void **state)
         {8,                   0,                   0      },
         {8 + 4096,            4096,                0      },
         {8 + LIMIT_DATA_XFER, LIMIT_DATA_XFER,     0      },
+        {7 + LIMIT_DATA_XFER, LIMIT_DATA_XFER,     -EINVAL},
+        {8,                   1,                   -EINVAL},
         {UINT32_MAX,          LIMIT_DATA_XFER + 1, -EINVAL},
         {UINT32_MAX,          UINT32_MAX,          -EINVAL},
         {7,                   0,                   -EINVAL},
