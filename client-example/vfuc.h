@@ -124,6 +124,38 @@ int vfuc_irq_disable(struct vfuc *c, uint32_t index);
 int vfuc_reset(struct vfuc *c);
 
 /*
+ * DEVICE_FEATURE. flags: the feature's number and one of GET, SET, PROBE of
+ * VFIO_USER_DEVICE_FEATURE_*. in: data of the request; out: of the reply, exactly out_len bytes of
+ * it. -ENOTTY: the device has no such feature.
+ */
+int vfuc_feature(struct vfuc *c, uint32_t flags, const void *in, size_t in_len, void *out,
+                 size_t out_len);
+
+/* VFIO_MIGRATION_* and enum vfio_device_mig_state of <linux/vfio.h>. After a change that failed
+ * the device may be in any state, which is to be asked for. */
+int vfuc_migration_flags(struct vfuc *c, uint64_t *flags);
+int vfuc_migration_state(struct vfuc *c, uint32_t *state);
+int vfuc_set_migration_state(struct vfuc *c, uint32_t state);
+
+/*
+ * The migration data, at most vfuc_max_xfer() bytes a message. A read returns their number: less
+ * than size is the end, which in PRE_COPY is only for now.
+ */
+int64_t vfuc_migration_read(struct vfuc *c, void *buf, uint32_t size);
+int vfuc_migration_write(struct vfuc *c, const void *buf, uint32_t size);
+
+/*
+ * The log of the pages that the device writes. n 0: all there are. *page_size: a wish, and what it
+ * became. A report's bitmap has a bit for each page_size bytes of the range, from the lowest bit of
+ * the first word on, whole words; what it reports is forgotten by the server.
+ */
+int vfuc_dma_log_start(struct vfuc *c, const struct vfio_user_feature_dma_logging_range *ranges,
+                       uint32_t n, uint64_t *page_size);
+int vfuc_dma_log_stop(struct vfuc *c);
+int vfuc_dma_log_report(struct vfuc *c, uint64_t iova, uint64_t length, uint64_t page_size,
+                        uint64_t *bitmap);
+
+/*
  * Any request. payload: len bytes after the header; fds: nfds descriptors, the caller's.
  * reply: at most *reply_len bytes are stored, *reply_len is set to the reply's payload length.
  * reply_fd (may be NULL): the first descriptor of the reply, the caller's, or -1.

@@ -374,6 +374,7 @@ static int negotiate(struct client *c, const struct message *msg)
 
     address_space_get_info(e->gd.as, &iommu);
     offer.pgsizes = offered_pgsizes(&iommu);
+    offer.migration = session_can_migrate(e->gd.device);
     offer.max_dma_maps = MIN(offer.max_dma_maps, iommu.max_maps);
     ret = version_reply(&proposed, &offer, &payload, &len, &agreed);
     reply = ret ? NULL : connection_reply_buffer(c->connection, len);

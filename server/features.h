@@ -30,10 +30,17 @@ int feature_reply(struct feature_call *call, size_t len, void **data);
 int feature_take(const struct feature_call *call, void *out, size_t len);
 
 /*
- * A feature's functions. GET: makes the reply. SET: the reply is the request's data, as the
- * specification wants it, unless it makes one. Probe: 0, or -ENOTTY if the device has no such
- * feature.
+ * A feature's functions. Probe comes before each of the others. GET: makes the reply. SET: the
+ * reply is the request's data, as the specification wants it, unless it makes one. Probe: 0, or
+ * -ENOTTY if the device has no such feature.
  */
+
+/* handle_migration.c */
+int migration_feature_probe(struct session *s);
+int migration_feature_flags(struct feature_call *call);
+int migration_feature_get_state(struct feature_call *call);
+int migration_feature_set_state(struct feature_call *call);
+int migration_feature_data_size(struct feature_call *call);
 
 /* handle_power.c */
 int power_feature_probe_entry(struct session *s);

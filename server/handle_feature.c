@@ -13,15 +13,25 @@
  */
 static const struct feature {
     uint32_t number;
+    unsigned fds; /* that may come with a request */
     int (*probe)(struct session *s);
     int (*get)(struct feature_call *call); /* NULL: there is no GET */
     int (*set)(struct feature_call *call);
-    unsigned fds; /* that may come with a request */
 } features[] = {
-    {VFIO_USER_FEATURE_LOW_POWER_ENTRY,             power_feature_probe_entry,  NULL, power_feature_enter, 0},
-    {VFIO_USER_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, power_feature_probe_wakeup, NULL,
-     power_feature_enter_with_wakeup,                                                                      1},
-    {VFIO_USER_FEATURE_LOW_POWER_EXIT,              power_feature_probe_exit,   NULL, power_feature_exit,  0},
+  /* clang-format off */
+    {VFIO_USER_FEATURE_MIGRATION, 0,
+     migration_feature_probe, migration_feature_flags, NULL},
+    {VFIO_USER_FEATURE_MIG_DEVICE_STATE, 0,
+     migration_feature_probe, migration_feature_get_state, migration_feature_set_state},
+    {VFIO_USER_FEATURE_LOW_POWER_ENTRY, 0,
+     power_feature_probe_entry, NULL, power_feature_enter},
+    {VFIO_USER_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, 1,
+     power_feature_probe_wakeup, NULL, power_feature_enter_with_wakeup},
+    {VFIO_USER_FEATURE_LOW_POWER_EXIT, 0,
+     power_feature_probe_exit, NULL, power_feature_exit},
+    {VFIO_USER_FEATURE_MIG_DATA_SIZE, 0,
+     migration_feature_probe, migration_feature_data_size, NULL},
+  /* clang-format on */
 };
 
 int feature_reply(struct feature_call *call, size_t len, void **data)
@@ -70,12 +80,8 @@ static int echo(struct feature_call *call)
     return ret;
 }
 
-static int probe(const struct feature *f, struct feature_call *call)
+static int answer_probe(const struct feature *f, struct feature_call *call)
 {
-    int ret = f->probe(call->session);
-
-    if (ret)
-        return ret;
     if ((call->flags & VFIO_USER_DEVICE_FEATURE_GET && !f->get) ||
         (call->flags & VFIO_USER_DEVICE_FEATURE_SET && !f->set))
         return -EINVAL;
@@ -117,35 +123,12 @@ int handle_device_feature(struct session *s, struct request *req)
     call.data = req->payload + sizeof(head);
     call.len = req->len - sizeof(head);
     call.room = head.argsz - sizeof(head);
+    ret = f->probe(s);
+    if (ret)
+        return ret;
     if (head.flags & VFIO_USER_DEVICE_FEATURE_PROBE)
-        return probe(f, &call);
+        return answer_probe(f, &call);
     if (head.flags & VFIO_USER_DEVICE_FEATURE_SET)
         return set(f, &call);
     return f->get ? f->get(&call) : -EINVAL;
-}
-
-/* Without a migration feature a device is in no state that has a data stream. */
-int handle_mig_data_read(struct session *s, struct request *req)
-{
-    struct vfio_user_mig_data data;
-    int ret = validate_mig_data_read(req->payload, req->len, &data);
-
-    (void)s;
-    if (ret)
-        return ret;
-    log_peer_warning("MIG_DATA_READ: the device is in no state that can be read");
-    return -EINVAL;
-}
-
-int handle_mig_data_write(struct session *s, struct request *req)
-{
-    struct vfio_user_mig_data data;
-    const uint8_t *bytes;
-    int ret = validate_mig_data_write(req->payload, req->len, &data, &bytes);
-
-    (void)s;
-    if (ret)
-        return ret;
-    log_peer_warning("MIG_DATA_WRITE: the device is in no state that can be written");
-    return -EINVAL;
 }

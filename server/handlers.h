@@ -29,5 +29,7 @@ int handle_dma_unmap(struct session *s, struct request *req);
 
 /* handle_feature.c */
 int handle_device_feature(struct session *s, struct request *req);
+
+/* handle_migration.c */
 int handle_mig_data_read(struct session *s, struct request *req);
 int handle_mig_data_write(struct session *s, struct request *req);

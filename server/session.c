@@ -4,8 +4,16 @@
 
 #include "bridge/config_space.h"
 #include "bridge/irq.h"
+#include "bridge/migration.h"
 #include "bridge/reset.h"
 #include "proto/base/log.h"
+
+bool session_can_migrate(struct device *dev)
+{
+    uint64_t flags;
+
+    return !migration_get_flags(dev, &flags);
+}
 
 int session_charge(struct session *s, struct quota_amount amount)
 {
@@ -44,7 +52,8 @@ static bool failed(const char *step, int ret)
  * anything happens to those. No DMA may be under way when memory is unmapped, or the host's
  * log fills with IOMMU faults; nothing may be unmapped late, or the next client's device could
  * write into this client's memory; the reset comes after the interrupts, whose eventfds it would
- * otherwise signal; decode goes off last of the device's switches, because the reset restores it.
+ * otherwise signal, and after the stream of a migration, whose state it ends; decode goes off last
+ * of the device's switches, because the reset restores it.
  */
 enum session_end session_teardown(struct session *s)
 {
@@ -53,6 +62,7 @@ enum session_end session_teardown(struct session *s)
     device_leave_peers(s->device);
     broken = failed("stopping DMA", config_space_stop_dma(s->device));
     failed("disabling interrupts", irq_disable_all(s->device));
+    migration_end_stream(s->device);
     unreset = !reset_is_supported(s->device) || reset_device(s->device);
     failed("switching decode off", config_space_stop_decode(s->device));
     broken |= failed("unmapping memory", address_space_unmap_all(s->as));

@@ -23,6 +23,9 @@ struct session {
     struct quota_amount charged; /* for the mappings in the address space */
 };
 
+/* Whether a session of the device can use the protocol's migration. */
+bool session_can_migrate(struct device *dev);
+
 /* Charges the session's identity; as quota_charge. */
 int session_charge(struct session *s, struct quota_amount amount);
 

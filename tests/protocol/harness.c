@@ -1,6 +1,7 @@
 #include "tests/protocol/harness.h"
 
 #include <errno.h>
+#include <linux/vfio.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,8 +107,9 @@ static bool is_idle(const struct harness *h)
     struct sim_stats stats = harness_stats(h);
     struct sim_device_state device = harness_device(h);
 
-    return stats.devices == 1 && !stats.mappings && !stats.pinned_bytes && !device.bus_master &&
-           !device.dma_running && !device.intx_eventfd && !device.msi_eventfds;
+    return stats.devices == 1 && !stats.mappings && !stats.pinned_bytes && !stats.streams &&
+           !device.bus_master && !device.dma_running && !device.intx_eventfd &&
+           !device.msi_eventfds && !device.logging && device.migration == VFIO_DEVICE_STATE_RUNNING;
 }
 
 void harness_await_idle(const struct harness *h)

@@ -74,7 +74,8 @@ struct sim_device_state harness_device(const struct harness *h);
 /* Waits for the condition, and fails the test as "what" if it does not come. */
 void harness_await(const struct harness *h, bool (*condition)(const struct harness *h),
                    const char *what);
-/* Waits until the device is as an unused one: no mappings, no interrupts, no bus mastering. */
+/* Waits until the device is as an unused one: no mappings, no interrupts, no bus mastering,
+ * no migration. */
 void harness_await_idle(const struct harness *h);
 /* Waits until this process has that many descriptors. */
 void harness_await_fds(int count);

@@ -25,7 +25,7 @@ static const uint8_t zeros[LIMIT_DATA_XFER];
 #define FEATURE(a, f) MSG_FEATURE(.argsz = (a), .flags = (f))
 #define DATA(n)       .data = zeros, .data_len = (n)
 
-/* No device of this server has a feature of the protocol: ENOTTY is the kernel's answer then. */
+/* A device that has no feature of the protocol: ENOTTY is the kernel's answer then. */
 static const struct request_case features[] = {
     CASE("probe migration", ENOTTY, FEATURE(8, PROBE | VFIO_USER_FEATURE_MIGRATION)),
     CASE("probe to get and set", ENOTTY,
@@ -72,10 +72,18 @@ static const struct request_case migration[] = {
     CASE("write cut off", EINVAL, .command = VFIO_USER_MIG_DATA_WRITE, .payload = zeros, .len = 7),
 };
 
+static void take_features(struct harness *h)
+{
+    assert_int_equal(sim_set_migration(h->machine.sim, h->bdf, &(struct sim_migration_setup){0}),
+                     0);
+    assert_int_equal(sim_set_dma_log(h->machine.sim, h->bdf, false, 0), 0);
+}
+
 static void refusals(void **state)
 {
     cleanup_close_ int sock = raw_session(*state);
 
+    take_features(*state);
     raw_run_cases(sock, features, ARRAY_SIZE(features), NULL, 0);
     raw_run_cases(sock, migration, ARRAY_SIZE(migration), NULL, 0);
 }
