@@ -16,6 +16,7 @@
 struct entry {
     struct map_entry at;
     struct domain_mapping *mapping; /* NULL: unbacked */
+    bool writable;                  /* by the device */
     struct peer_wish wish;          /* of an unbacked one, if there are peers */
 };
 
@@ -123,6 +124,23 @@ int address_space_eeh(struct address_space *as, struct vfio_eeh_pe_op *op)
     return domain_eeh(as->domain, op);
 }
 
+bool address_space_next_writable(const struct address_space *as, uint64_t iova, uint64_t *first,
+                                 uint64_t *last)
+{
+    const struct map_entry *at = map_table_from(&as->table, iova);
+
+    while (at) {
+        const struct entry *e = (const struct entry *)at;
+
+        *first = at->iova;
+        *last = at->iova + (at->size - 1);
+        if (e->mapping && e->writable)
+            return true;
+        at = *last == UINT64_MAX ? NULL : map_table_next(&as->table, *last + 1);
+    }
+    return false;
+}
+
 static bool within_ranges(const struct iommu_info *info, uint64_t iova, uint64_t size)
 {
     uint64_t last = iova + (size - 1);
@@ -197,6 +215,7 @@ int address_space_map(struct address_space *as, uint64_t iova, uint64_t size, ui
         return -ENOMEM;
     e->at.iova = iova;
     e->at.size = size;
+    e->writable = prot & IOMMU_WRITE;
     ret = map_table_insert(&as->table, &e->at);
     if (ret) {
         log_peer_warning("DMA_MAP: 0x%" PRIx64 " bytes at 0x%" PRIx64 " overlap a mapping", size,

@@ -87,4 +87,11 @@ int address_space_unmap_all(struct address_space *as);
 /* VFIO_EEH_PE_OP on the device's PE: as struct iommu_ops; for eeh.h. */
 int address_space_eeh(struct address_space *as, struct vfio_eeh_pe_op *op);
 
+/*
+ * The client's memory that its device may write, mapping by mapping: the first one that has iova,
+ * or else lies above it. False: there is none. Unbacked mappings and BARs are none.
+ */
+bool address_space_next_writable(const struct address_space *as, uint64_t iova, uint64_t *first,
+                                 uint64_t *last);
+
 void address_space_get_stats(const struct address_space *as, struct address_space_stats *stats);

@@ -69,6 +69,7 @@ static void close_kernel_device(struct device *dev)
 {
     device_leave_peers(dev);
     migration_end_stream(dev);
+    dirty_forget(dev);
     irq_free_infos(dev);
     region_free_infos(dev);
     host_close(dev->host, &dev->fd);

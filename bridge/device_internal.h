@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "bridge/device.h"
+#include "bridge/dirty.h"
 #include "bridge/irq.h"
 #include "bridge/region.h"
 #include "bridge/sysfs.h"
@@ -36,7 +37,8 @@ struct device {
     struct peer_device *peer;    /* NULL: no other device reaches this one's BARs */
     bool no_dma;                 /* bus mastering is kept off until the device is opened again */
     struct migration_stream stream;
-    uint16_t no_snoop_at; /* config offset of the register with that bit; 0: leave it */
+    struct dirty_log *dirty; /* NULL: off */
+    uint16_t no_snoop_at;    /* config offset of the register with that bit; 0: leave it */
 };
 
 /* Read the device's regions and irq indexes; what they allocate hangs at the device. */
@@ -44,3 +46,6 @@ int region_read_infos(struct device *dev);
 void region_free_infos(struct device *dev);
 int irq_read_infos(struct device *dev);
 void irq_free_infos(struct device *dev);
+
+/* Frees what is known of a log that the kernel's device takes with it when it is closed. */
+void dirty_forget(struct device *dev);

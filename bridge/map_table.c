@@ -64,6 +64,13 @@ struct map_entry *map_table_find(const struct map_table *table, uint64_t iova)
     return e && e->iova == iova ? e : NULL;
 }
 
+struct map_entry *map_table_from(const struct map_table *table, uint64_t iova)
+{
+    struct map_entry *e = find_floor(table, iova);
+
+    return e && e->iova + (e->size - 1) >= iova ? e : map_table_next(table, iova);
+}
+
 /* Splits a tree into the entries below iova and those above. */
 static void split(struct map_entry *tree, uint64_t iova, struct map_entry **low,
                   struct map_entry **high)

@@ -39,5 +39,8 @@ struct map_entry *map_table_find(const struct map_table *table, uint64_t iova);
 /* The entry with the lowest address at or above iova, or NULL. */
 struct map_entry *map_table_next(const struct map_table *table, uint64_t iova);
 
+/* The entry that has iova, or else the next one above it, or NULL. */
+struct map_entry *map_table_from(const struct map_table *table, uint64_t iova);
+
 /* Takes an entry out; it must be in the table. */
 void map_table_remove(struct map_table *table, struct map_entry *entry);

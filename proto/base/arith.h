@@ -14,6 +14,13 @@
         min_a_ < min_b_ ? min_a_ : min_b_;                                                         \
     })
 
+#define MAX(a, b)                                                                                  \
+    ({                                                                                             \
+        __typeof__(a) max_a_ = (a);                                                                \
+        __typeof__(b) max_b_ = (b);                                                                \
+        max_a_ > max_b_ ? max_a_ : max_b_;                                                         \
+    })
+
 static inline bool is_pow2(uint64_t v)
 {
     return v && !(v & (v - 1));
