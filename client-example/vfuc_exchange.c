@@ -143,7 +143,7 @@ static bool is_reply_to(const struct vfio_user_header *hdr, const struct vfuc_ex
 {
     return (hdr->flags & VFIO_USER_FLAG_TYPE_MASK) == VFIO_USER_FLAG_TYPE_REPLY &&
            hdr->msg_id == x->msg_id && hdr->command == x->command &&
-           hdr->msg_size >= sizeof(*hdr) && hdr->msg_size <= LIMIT_MSG_SIZE;
+           hdr->msg_size >= sizeof(*hdr) && hdr->msg_size <= LIMIT_REPLY_SIZE;
 }
 
 /* An error reply may leave the errno out; what is no errno at all is not passed on as one. */

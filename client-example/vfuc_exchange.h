@@ -37,6 +37,6 @@ struct vfuc_exchange {
 /*
  * Sends the request and receives its reply. Returns 0 if a reply to it came, also one with an
  * error. -EINVAL: the request is too large; -ECONNRESET: the stream's end; -ETIMEDOUT; -EPROTO:
- * not a reply to this request, or larger than LIMIT_MSG_SIZE; else the socket's.
+ * not a reply to this request, or larger than LIMIT_REPLY_SIZE; else the socket's.
  */
 int vfuc_exchange_run(struct vfuc_exchange *x, int sock, int timeout_ms);

@@ -60,9 +60,12 @@ enum {
     /* Its pgsize: no dirty log of the kernel has a finer unit. */
     LIMIT_BITMAP_PGSIZE = 4096,
 
-    /* One message, header included: the largest is a transfer of LIMIT_DATA_XFER. */
+    /* One request, header included: the largest is a transfer of LIMIT_DATA_XFER. */
     LIMIT_MSG_SIZE =
         sizeof(struct vfio_user_header) + sizeof(struct vfio_user_region_access) + LIMIT_DATA_XFER,
+    /* One reply: the largest is a report with a bitmap of LIMIT_BITMAP_SIZE. */
+    LIMIT_REPLY_SIZE = sizeof(struct vfio_user_header) + sizeof(struct vfio_user_device_feature) +
+                       sizeof(struct vfio_user_feature_dma_logging_report) + LIMIT_BITMAP_SIZE,
 
     /*
      * argsz of an info request: the reply's buffer is the client's, this bounds ours. The payload

@@ -144,6 +144,16 @@ static int set_iommu(struct config *config, const char *value)
     return -EINVAL;
 }
 
+static int set_dirty_policy(struct config *config, const char *value)
+{
+    if (strcmp(value, "exact") && strcmp(value, "all-writable")) {
+        log_error("--dirty-policy %s: not one of exact, all-writable", value);
+        return -EINVAL;
+    }
+    config->guess_dirty = !strcmp(value, "all-writable");
+    return 0;
+}
+
 static int set_strict_dma(struct config *config, const char *value)
 {
     (void)value;
@@ -255,6 +265,9 @@ static const struct option_row options[] = {
      "DMA mappings that one user may have, over all exports (default 0: no limit)"                                         },
     {"max-pinned",           "BYTES",        set_max_pinned,
      "memory that one user may have pinned for DMA, over all exports (default 0: no limit)"                                },
+    {"dirty-policy",         "POLICY",       set_dirty_policy,
+     "how a client learns what a device writes that can't log it: exact (default): not at all, it "
+     "is refused; all-writable: all memory that the device may write counts as written"                                    },
     {"strict-dma",           NULL,           set_strict_dma,
      "refuse DMA mappings of memory that is not shared by a descriptor; without it they succeed, "
      "and the device is stopped when it goes there"                                                                        },

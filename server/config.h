@@ -50,6 +50,7 @@ struct config {
     unsigned busy_poll_us;
     enum config_iommu iommu;
     bool strict_dma;
+    bool guess_dirty; /* --dirty-policy all-writable */
     bool allow_unsafe_noiommu;
     struct quota_amount quota; /* of each client identity; 0: no limit */
 };

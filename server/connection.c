@@ -366,7 +366,7 @@ void connection_set_max_message(struct connection *c, uint32_t bytes)
 
 void *connection_reply_buffer(struct connection *c, size_t len)
 {
-    assert(len <= LIMIT_MSG_SIZE - HEADER);
+    assert(len <= LIMIT_REPLY_SIZE - HEADER);
     assert(c->out_sent == c->out_len);
     return grow(&c->out, &c->out_size, HEADER + len) ? c->out + HEADER : NULL;
 }

@@ -68,7 +68,7 @@ void connection_set_busy_poll(struct connection *c, unsigned microseconds);
 void connection_set_max_message(struct connection *c, uint32_t bytes);
 
 /*
- * Room for a reply's payload of len bytes, at most LIMIT_MSG_SIZE less the header; NULL without
+ * Room for a reply's payload of len bytes, at most LIMIT_REPLY_SIZE less the header; NULL without
  * memory. Valid until connection_reply. There is one such room: each call gives the same.
  */
 void *connection_reply_buffer(struct connection *c, size_t len);

@@ -42,6 +42,12 @@ int migration_feature_get_state(struct feature_call *call);
 int migration_feature_set_state(struct feature_call *call);
 int migration_feature_data_size(struct feature_call *call);
 
+/* handle_dirty.c */
+int dirty_feature_probe(struct session *s);
+int dirty_feature_start(struct feature_call *call);
+int dirty_feature_stop(struct feature_call *call);
+int dirty_feature_report(struct feature_call *call);
+
 /* handle_power.c */
 int power_feature_probe_entry(struct session *s);
 int power_feature_probe_wakeup(struct session *s);

@@ -3,6 +3,7 @@
 
 #include "bridge/address_space.h"
 #include "bridge/config_space.h"
+#include "bridge/dirty.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 #include "proto/validate.h"
@@ -71,6 +72,10 @@ int handle_dma_unmap(struct session *s, struct request *req)
     if (!reply)
         return -ENOMEM;
     memcpy(reply, &unmap, sizeof(unmap));
+    if (unmap.flags & VFIO_USER_DMA_UNMAP_ALL)
+        dirty_keep(s->device, 0, UINT64_MAX);
+    else
+        dirty_keep(s->device, unmap.address, unmap.address + (unmap.size - 1));
     ret = unmap.flags & VFIO_USER_DMA_UNMAP_ALL
               ? address_space_unmap_all(s->as)
               : address_space_unmap(s->as, unmap.address, unmap.size);

@@ -29,6 +29,12 @@ static const struct feature {
      power_feature_probe_wakeup, NULL, power_feature_enter_with_wakeup},
     {VFIO_USER_FEATURE_LOW_POWER_EXIT, 0,
      power_feature_probe_exit, NULL, power_feature_exit},
+    {VFIO_USER_FEATURE_DMA_LOGGING_START, 0,
+     dirty_feature_probe, NULL, dirty_feature_start},
+    {VFIO_USER_FEATURE_DMA_LOGGING_STOP, 0,
+     dirty_feature_probe, NULL, dirty_feature_stop},
+    {VFIO_USER_FEATURE_DMA_LOGGING_REPORT, 0,
+     dirty_feature_probe, dirty_feature_report, NULL},
     {VFIO_USER_FEATURE_MIG_DATA_SIZE, 0,
      migration_feature_probe, migration_feature_data_size, NULL},
   /* clang-format on */

@@ -3,16 +3,18 @@
 #include <string.h>
 
 #include "bridge/config_space.h"
+#include "bridge/dirty.h"
 #include "bridge/irq.h"
 #include "bridge/migration.h"
 #include "bridge/reset.h"
 #include "proto/base/log.h"
 
-bool session_can_migrate(struct device *dev)
+bool session_can_migrate(struct device *dev, bool guess_dirty)
 {
     uint64_t flags;
 
-    return !migration_get_flags(dev, &flags);
+    return !migration_get_flags(dev, &flags) ||
+           !dirty_probe(dev, guess_dirty ? DIRTY_ALL_WRITABLE : DIRTY_EXACT);
 }
 
 int session_charge(struct session *s, struct quota_amount amount)
@@ -62,6 +64,7 @@ enum session_end session_teardown(struct session *s)
     device_leave_peers(s->device);
     broken = failed("stopping DMA", config_space_stop_dma(s->device));
     failed("disabling interrupts", irq_disable_all(s->device));
+    failed("ending the dirty log", dirty_stop(s->device));
     migration_end_stream(s->device);
     unreset = !reset_is_supported(s->device) || reset_device(s->device);
     failed("switching decode off", config_space_stop_decode(s->device));

@@ -19,12 +19,14 @@ struct session {
     bool strict_dma;    /* memory without a descriptor is refused */
     bool low_power;     /* the client may let the device sleep */
     bool stable_memory; /* memory may stay pinned when it is unmapped */
+    bool guess_dirty;   /* without a dirty log, all writable memory counts as dirty */
     struct quota *quota;
     struct quota_amount charged; /* for the mappings in the address space */
 };
 
-/* Whether a session of the device can use the protocol's migration. */
-bool session_can_migrate(struct device *dev);
+/* Whether a session of the device can use the protocol's migration, or the log of what it writes
+ * (guess_dirty: as in the session). */
+bool session_can_migrate(struct device *dev, bool guess_dirty);
 
 /* Charges the session's identity; as quota_charge. */
 int session_charge(struct session *s, struct quota_amount amount);

@@ -53,6 +53,17 @@ static int teardown(void **state)
     return 0;
 }
 
+static void test_dirty_policy(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--help"), 0);
+    assert_false(config.guess_dirty);
+    assert_int_equal(parse("--help --dirty-policy all-writable"), 0);
+    assert_true(config.guess_dirty);
+    assert_int_equal(parse("--help --dirty-policy all-writable --dirty-policy exact"), 0);
+    assert_false(config.guess_dirty);
+}
+
 static void test_defaults(void **state)
 {
     (void)state;
@@ -122,6 +133,7 @@ static const struct {
     {"--busy-poll 1000001",                            "--busy-poll 1000001: not a number"      },
     {"--busy-poll 1.5",                                "--busy-poll 1.5: not a number"          },
     {"--iommu type2",                                  "--iommu type2: not one of"              },
+    {"--dirty-policy some",                            "--dirty-policy some: not one of"        },
     {"--iommu=",                                       "--iommu : not one of"                   },
     {"--log-level loud",                               "--log-level loud: not one of"           },
     {"--log-level=",                                   "--log-level : not one of"               },
@@ -266,9 +278,10 @@ static void test_most_exports(void **state)
 /* Every option of the table is in the help, and the program knows what its help says. */
 static void test_help(void **state)
 {
-    static const char *const options[] = {
-        "device",    "socket-path",        "fd",      "socket-mode", "busy-poll", "iommu",
-        "log-level", "print-capabilities", "version", "help"};
+    static const char *const options[] = {"device",       "socket-path", "fd",
+                                          "socket-mode",  "busy-poll",   "iommu",
+                                          "dirty-policy", "log-level",   "print-capabilities",
+                                          "version",      "help"};
     cleanup_free_ char *text = NULL;
     size_t size;
     FILE *out = open_memstream(&text, &size);
@@ -287,15 +300,11 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_actions),
-        cmocka_unit_test_teardown(test_refused, teardown),
-        cmocka_unit_test(test_pairs),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_longest_path),
-        cmocka_unit_test(test_number_with_blanks),
-        cmocka_unit_test(test_most_exports),
-        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_dirty_policy),
+        cmocka_unit_test(test_actions),      cmocka_unit_test_teardown(test_refused, teardown),
+        cmocka_unit_test(test_pairs),        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_longest_path), cmocka_unit_test(test_number_with_blanks),
+        cmocka_unit_test(test_most_exports), cmocka_unit_test(test_help),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

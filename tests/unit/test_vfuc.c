@@ -229,7 +229,7 @@ static void answer_too_large(struct fake *f, const struct request *req)
 {
     struct vfio_user_header hdr = codec_reply_header(&req->hdr, 0, 0);
 
-    hdr.msg_size = LIMIT_MSG_SIZE + 1;
+    hdr.msg_size = LIMIT_REPLY_SIZE + 1;
     reply_header(f, &hdr);
 }
 
