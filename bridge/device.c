@@ -89,6 +89,8 @@ static int open_kernel_device(struct device *dev)
     if (!ret)
         ret = irq_read_infos(dev);
     if (!ret)
+        ret = irq_relay_arm(dev);
+    if (!ret)
         ret = config_space_forbid_no_snoop(dev);
     if (ret)
         close_kernel_device(dev);
@@ -107,6 +109,7 @@ int device_open(struct device **out, struct host *host, struct address_space *as
     dev->as = as;
     dev->fd = -1;
     dev->stream.fd = -1;
+    dev->err_event = dev->req_event = -1;
     dev->where = *where;
     ret = open_kernel_device(dev);
     if (ret)

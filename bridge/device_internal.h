@@ -18,6 +18,7 @@ struct irq_index {
      */
     int *eventfd;
     uint32_t enabled; /* vectors of the kernel's set; 0: the index is off */
+    int unmask;       /* the eventfd that unmasks INTx; -1: none */
 };
 
 /* The data of a migration state. */
@@ -34,6 +35,7 @@ struct device {
     struct device_info info;
     struct region_info *regions; /* info.num_regions of them */
     struct irq_index *irqs;      /* info.num_irqs of them */
+    int err_event, req_event;    /* what ERR and REQ signal, their owner's; -1: nothing */
     struct peer_device *peer;    /* NULL: no other device reaches this one's BARs */
     bool no_dma;                 /* bus mastering is kept off until the device is opened again */
     struct migration_stream stream;
@@ -49,3 +51,14 @@ void irq_free_infos(struct device *dev);
 
 /* Frees what is known of a log that the kernel's device takes with it when it is closed. */
 void dirty_forget(struct device *dev);
+
+/* SET_IRQS with size bytes of data of the kind that flags say (NULL: none); the kernel's answer. */
+int irq_call(struct device *dev, uint32_t index, uint32_t flags, uint32_t start, uint32_t count,
+             const void *data, size_t size);
+/* Makes the array of eventfds, if there is none. 0 or -ENOMEM. */
+int irq_alloc_eventfds(struct irq_index *irq);
+
+/* ERR or REQ; irq_set for these; their eventfds given to the kernel after an opening. */
+bool irq_relay_has(uint32_t index);
+int irq_relay_set(struct device *dev, struct irq_request *req);
+int irq_relay_arm(struct device *dev);

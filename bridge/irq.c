@@ -18,6 +18,7 @@ enum {
     MAX_VECTORS = 2048,
     SET_TRIGGER_EVENTFD = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
     SET_TRIGGER_NONE = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+    SET_UNMASK_EVENTFD = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK,
 };
 
 int irq_read_infos(struct device *dev)
@@ -38,6 +39,7 @@ int irq_read_infos(struct device *dev)
             return ret < 0 ? ret : -EPROTO;
         }
         dev->irqs[i].info = (struct irq_info){.flags = info.flags, .count = info.count};
+        dev->irqs[i].unmask = -1;
     }
     return 0;
 }
@@ -48,10 +50,17 @@ static void close_eventfds(struct irq_index *irq, uint32_t start, uint32_t count
         fd_close(&irq->eventfd[i]);
 }
 
+static void forget_eventfds(struct irq_index *irq)
+{
+    close_eventfds(irq, 0, irq->info.count);
+    if (irq->info.count)
+        fd_close(&irq->unmask);
+}
+
 void irq_free_infos(struct device *dev)
 {
     for (uint32_t i = 0; dev->irqs && i < dev->info.num_irqs; i++) {
-        close_eventfds(&dev->irqs[i], 0, dev->irqs[i].info.count);
+        forget_eventfds(&dev->irqs[i]);
         free(dev->irqs[i].eventfd);
     }
     free(dev->irqs);
@@ -63,9 +72,8 @@ const struct irq_info *irq_get(const struct device *dev, uint32_t index)
     return dev->irqs && index < dev->info.num_irqs ? &dev->irqs[index].info : NULL;
 }
 
-/* data: size bytes of the kind that flags say; NULL: none. */
-static int set_irqs(struct device *dev, uint32_t index, uint32_t flags, uint32_t start,
-                    uint32_t count, const void *data, size_t size)
+int irq_call(struct device *dev, uint32_t index, uint32_t flags, uint32_t start, uint32_t count,
+             const void *data, size_t size)
 {
     cleanup_free_ struct vfio_irq_set *set = malloc(sizeof(*set) + size);
 
@@ -86,33 +94,24 @@ static int set_irqs(struct device *dev, uint32_t index, uint32_t flags, uint32_t
 static int set_eventfds(struct device *dev, uint32_t index, uint32_t start, uint32_t count,
                         const int *eventfds)
 {
-    int ret = set_irqs(dev, index, SET_TRIGGER_EVENTFD, start, count, eventfds,
+    int ret = irq_call(dev, index, SET_TRIGGER_EVENTFD, start, count, eventfds,
                        count * sizeof(*eventfds));
 
     /* A positive number says how many vectors the host could have given. */
     return ret > 0 ? -ENOSPC : ret;
 }
 
-static bool is_single_eventfd(uint32_t index)
-{
-    return index == VFIO_PCI_ERR_IRQ_INDEX || index == VFIO_PCI_REQ_IRQ_INDEX;
-}
-
 static int disable_index(struct device *dev, uint32_t index)
 {
     struct irq_index *irq = &dev->irqs[index];
-    int ret;
+    int ret = irq->enabled ? irq_call(dev, index, SET_TRIGGER_NONE, 0, 0, NULL, 0) : 0;
 
-    if (!irq->enabled)
-        return 0;
-    ret = set_irqs(dev, index, SET_TRIGGER_NONE, 0, 0, NULL, 0);
-    /* The kernel's answer for ERR and REQ when they are off, as once their eventfd is taken. */
-    if (ret < 0 && !(ret == -EINVAL && is_single_eventfd(index))) {
+    if (ret < 0) {
         log_peer_warning("disabling irq index %u of %s: %s", index, dev->where.bdf, strerror(-ret));
         return ret;
     }
     irq->enabled = 0;
-    close_eventfds(irq, 0, irq->info.count);
+    forget_eventfds(irq);
     return 0;
 }
 
@@ -129,7 +128,7 @@ int irq_disable_all(struct device *dev)
     return first_error;
 }
 
-static int alloc_eventfds(struct irq_index *irq)
+int irq_alloc_eventfds(struct irq_index *irq)
 {
     if (irq->eventfd)
         return 0;
@@ -186,7 +185,7 @@ static int grow_set(struct device *dev, struct irq_index *irq, const struct irq_
 
     if (!fds)
         return -ENOMEM;
-    ret = set_irqs(dev, req->index, SET_TRIGGER_NONE, 0, 0, NULL, 0);
+    ret = irq_call(dev, req->index, SET_TRIGGER_NONE, 0, 0, NULL, 0);
     if (ret < 0)
         return ret;
     irq->enabled = 0;
@@ -205,7 +204,7 @@ static int grow_set(struct device *dev, struct irq_index *irq, const struct irq_
         return ret;
     }
     irq->enabled = needed;
-    set_irqs(dev, req->index, SET_TRIGGER_NONE, 0, before, NULL, 0);
+    irq_call(dev, req->index, SET_TRIGGER_NONE, 0, before, NULL, 0);
     return 0;
 }
 
@@ -243,7 +242,7 @@ static int set_triggers(struct device *dev, struct irq_request *req)
 {
     struct irq_index *irq = &dev->irqs[req->index];
     uint32_t needed = req->start + req->count;
-    int ret = alloc_eventfds(irq);
+    int ret = irq_alloc_eventfds(irq);
 
     if (ret)
         return ret;
@@ -269,13 +268,61 @@ static int forward(struct device *dev, const struct irq_request *req)
     int ret;
 
     if (req->flags & VFIO_IRQ_SET_DATA_EVENTFD)
-        ret = set_irqs(dev, req->index, req->flags, req->start, req->count, req->eventfds,
+        ret = irq_call(dev, req->index, req->flags, req->start, req->count, req->eventfds,
                        req->count * sizeof(*req->eventfds));
     else if (req->flags & VFIO_IRQ_SET_DATA_BOOL)
-        ret = set_irqs(dev, req->index, req->flags, req->start, req->count, req->bools, req->count);
+        ret = irq_call(dev, req->index, req->flags, req->start, req->count, req->bools, req->count);
     else
-        ret = set_irqs(dev, req->index, req->flags, req->start, req->count, NULL, 0);
+        ret = irq_call(dev, req->index, req->flags, req->start, req->count, NULL, 0);
     return ret < 0 ? ret : 0;
+}
+
+/*
+ * The kernel refuses a second one (EBUSY), so the first goes before. It keeps no reference to the
+ * file, and drops the eventfd when nobody has it open: hence it is kept here.
+ */
+static int set_unmask(struct device *dev, struct irq_index *irq, struct irq_request *req)
+{
+    const int none = -1;
+    int ret = 0;
+
+    if (irq->unmask >= 0 && req->eventfds[0] >= 0)
+        ret = irq_call(dev, req->index, SET_UNMASK_EVENTFD, 0, 1, &none, sizeof(none));
+    if (ret < 0)
+        return ret;
+    fd_close(&irq->unmask);
+    ret = forward(dev, req);
+    if (!ret)
+        irq->unmask = steal_fd(&req->eventfds[0]);
+    return ret;
+}
+
+static int carry_out(struct device *dev, struct irq_request *req)
+{
+    if (irq_relay_has(req->index))
+        return irq_relay_set(dev, req);
+    if (req->flags == SET_TRIGGER_EVENTFD && req->count)
+        return set_triggers(dev, req);
+    if (req->flags == SET_UNMASK_EVENTFD && req->count == 1)
+        return set_unmask(dev, &dev->irqs[req->index], req);
+    return forward(dev, req);
+}
+
+int irq_rearm(struct device *dev)
+{
+    int first_error = 0;
+
+    for (uint32_t i = 0; dev->irqs && i < dev->info.num_irqs; i++) {
+        const struct irq_index *irq = &dev->irqs[i];
+        int ret = irq->enabled ? set_eventfds(dev, i, 0, irq->enabled, irq->eventfd) : 0;
+
+        if (ret)
+            log_peer_warning("irq index %u of %s is not re-armed after the reset: %s", i,
+                             dev->where.bdf, strerror(-ret));
+        if (ret && !first_error)
+            first_error = ret;
+    }
+    return first_error;
 }
 
 int irq_set(struct device *dev, struct irq_request *req)
@@ -293,10 +340,7 @@ int irq_set(struct device *dev, struct irq_request *req)
     }
     if (req->flags == SET_TRIGGER_NONE && !req->count)
         return disable_index(dev, req->index);
-    if (req->flags == SET_TRIGGER_EVENTFD && req->count)
-        ret = set_triggers(dev, req);
-    else
-        ret = forward(dev, req);
+    ret = carry_out(dev, req);
     if (ret)
         log_peer_warning("SET_IRQS: index %u, flags 0x%x, vectors %u and %u more: %s", req->index,
                          req->flags, req->start, req->count, strerror(-ret));

@@ -37,14 +37,23 @@ struct irq_request {
 const struct irq_info *irq_get(const struct device *dev, uint32_t index);
 
 /*
- * Carries a request out. Descriptors that the device keeps are taken out of the request's array
- * (set to -1); the others stay the caller's. -EINVAL: index, start and count, a descriptor that
- * is no eventfd, another index is active; -ENOTTY: not an action of this index; -ENOSPC: the host
- * has too few vectors; else the kernel's. After an error each vector of the request has its old
- * eventfd or none, the others are as they were; but if a set that was taken down to grow can't be
- * made again, the index is off. Disabling an index that is off is a success.
+ * Carries a request out; one of ERR or REQ as irq_relay.h says. Descriptors that the device keeps
+ * are taken out of the request's array (set to -1); the others stay the caller's. -EINVAL: index,
+ * start and count, a descriptor that is no eventfd, another index is active; -ENOTTY: not an action
+ * of this index; -ENOSPC: the host has too few vectors; else the kernel's. After an error each
+ * vector of the request has its old eventfd or none, the others are as they were; but if a set that
+ * was taken down to grow can't be made again, the index is off. Disabling an index that is off is a
+ * success.
  */
 int irq_set(struct device *dev, struct irq_request *req);
 
 /* Disables every index; 0 or the first error, logged. */
 int irq_disable_all(struct device *dev);
+
+/*
+ * Gives the kernel every trigger eventfd that it has been given, once more, for a device that was
+ * reset: vfio-pci keeps them over a reset, and restores the registers of MSI and MSI-X, but what a
+ * driver or a quirk of the reset does to these is not told anywhere. 0 or the first error, logged;
+ * the vectors of an index that fails may be without eventfd until the next call.
+ */
+int irq_rearm(struct device *dev);

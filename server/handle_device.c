@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bridge/device.h"
+#include "bridge/irq.h"
 #include "bridge/reset.h"
 #include "proto/validate.h"
 #include "server/handlers.h"
@@ -34,6 +35,8 @@ int handle_device_get_info(struct session *s, struct request *req)
 
 int handle_device_reset(struct session *s, struct request *req)
 {
+    int ret = reset_device(s->device);
+
     (void)req;
-    return reset_device(s->device);
+    return ret ? ret : irq_rearm(s->device);
 }

@@ -15,6 +15,7 @@
 #include "bridge/config_space.h"
 #include "bridge/device.h"
 #include "bridge/irq.h"
+#include "bridge/irq_relay.h"
 #include "bridge/region.h"
 #include "bridge/reset.h"
 #include "proto/base/arith.h"
@@ -28,6 +29,7 @@ enum {
     CONFIG = VFIO_PCI_CONFIG_REGION_INDEX,
     INTX = VFIO_PCI_INTX_IRQ_INDEX,
     MSI = VFIO_PCI_MSI_IRQ_INDEX,
+    REQ = VFIO_PCI_REQ_IRQ_INDEX,
     EVENTFD_TRIGGER = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
     NONE_TRIGGER = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
 };
@@ -47,7 +49,7 @@ static enum iommu_kind kind = IOMMU_TYPE1;
 struct use {
     struct fault_machine *m;
     char bdf[13];
-    int memory, event;
+    int memory, event, own;
     struct address_space *as;
     struct device *dev;
     bool mapped[MAPS];
@@ -193,7 +195,9 @@ static int disable_all(struct use *u)
 
 static int reset(struct use *u)
 {
-    return reset_device(u->dev);
+    int ret = reset_device(u->dev);
+
+    return ret ? ret : irq_rearm(u->dev);
 }
 
 static int stop_dma(struct use *u)
@@ -204,6 +208,26 @@ static int stop_dma(struct use *u)
 static int stop_decode(struct use *u)
 {
     return config_space_stop_decode(u->dev);
+}
+
+static int watch(struct use *u)
+{
+    return irq_relay_watch(u->dev, u->own, u->own);
+}
+
+static int enable_req(struct use *u)
+{
+    return give_eventfd(u, REQ);
+}
+
+static int raise_req(struct use *u)
+{
+    return raise_interrupt(u, REQ);
+}
+
+static int disable_req(struct use *u)
+{
+    return request(u, REQ, 0);
 }
 
 static int reopen(struct use *u)
@@ -220,12 +244,13 @@ static const struct {
     const char *name;
     int (*run)(struct use *u);
 } steps[] = {
-    STEP(create),      STEP(open_device),  STEP(read_vendor), STEP(enable),     STEP(map_first),
-    STEP(map_second),  STEP(map_third),    STEP(enable_intx), STEP(raise_intx), STEP(change_intx),
-    STEP(raise_intx),  STEP(disable_intx), STEP(enable_msi),  STEP(raise_msi),  STEP(reset),
-    STEP(raise_msi),   STEP(unmap_first),  STEP(map_first),   STEP(enable),     STEP(stop_dma),
-    STEP(disable_all), STEP(reset),        STEP(stop_decode), STEP(unmap_all),  STEP(reopen),
-    STEP(read_vendor), STEP(map_second),   STEP(enable_intx),
+    STEP(create),     STEP(open_device),  STEP(read_vendor), STEP(enable),      STEP(map_first),
+    STEP(map_second), STEP(map_third),    STEP(enable_intx), STEP(raise_intx),  STEP(change_intx),
+    STEP(raise_intx), STEP(disable_intx), STEP(enable_msi),  STEP(raise_msi),   STEP(reset),
+    STEP(raise_msi),  STEP(unmap_first),  STEP(map_first),   STEP(enable),      STEP(stop_dma),
+    STEP(watch),      STEP(enable_req),   STEP(raise_req),   STEP(disable_req), STEP(disable_all),
+    STEP(reset),      STEP(stop_decode),  STEP(unmap_all),   STEP(reopen),      STEP(read_vendor),
+    STEP(map_second), STEP(enable_intx),
 };
 
 enum { FIRST_WITH_DEVICE = 2 };
@@ -279,7 +304,8 @@ static void begin(struct use *u, struct fault_machine *m, const char *bdf)
     *u = (struct use){.m = m, .memory = fault_client_memory(4 * PAGE)};
     strcpy(u->bdf, bdf);
     u->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    assert_true(u->event >= 0);
+    u->own = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    assert_true(u->event >= 0 && u->own >= 0);
 }
 
 static void end(struct use *u)
@@ -288,6 +314,7 @@ static void end(struct use *u)
     address_space_destroy(u->as);
     fd_close(&u->memory);
     fd_close(&u->event);
+    fd_close(&u->own);
 }
 
 /* A user whose kernel does not fail. */

@@ -176,7 +176,7 @@ static void test_reopen(void **state)
 
     (void)state;
     give_eventfd(VFIO_PCI_INTX_IRQ_INDEX);
-    give_eventfd(VFIO_PCI_REQ_IRQ_INDEX);
+    give_eventfd(VFIO_PCI_MSIX_IRQ_INDEX);
     changed.flags = VFIO_DEVICE_FLAGS_PCI;
     changed.num_regions = 8;
     fake_expect_device_fd(m.f);

@@ -229,7 +229,7 @@ static void test_passed_on(void **state)
         {INTX, NONE | TRIGGER,    0, 1, 0,       0      },
         {MSIX, NONE | TRIGGER,    5, 3, 0,       0      },
         {MSI,  NONE | MASK,       0, 1, -ENOTTY, -ENOTTY},
-        {REQ,  NONE | MASK,       0, 0, -EINVAL, -EINVAL},
+        {MSIX, NONE | MASK,       0, 0, -EINVAL, -EINVAL},
         {INTX, NONE | MASK,       0, 1, 3,       0      },
         {MSIX, EVENTFD | TRIGGER, 0, 0, -ERANGE, -ERANGE},
     };
@@ -256,19 +256,65 @@ static void test_bools(void **state)
     assert_int_equal(irq_set(m.dev, &req), -EINVAL);
 }
 
-/* The kernel keeps what it needs of it: the descriptor stays the caller's. */
+static int give_unmask(int *fd)
+{
+    struct irq_request req = {.index = INTX, .flags = EVENTFD | UNMASK, .count = 1, .eventfds = fd};
+
+    return irq_set(m.dev, &req);
+}
+
+static void expect_unmask(int fd, int ret)
+{
+    expect_set(INTX, EVENTFD | UNMASK, 0, 1, &fd, sizeof(fd), ret);
+}
+
+/* The kernel takes a second one only when the first is gone, and needs somebody to hold it. */
 static void test_unmask_eventfd(void **state)
 {
-    int fd = new_eventfd(), kept = fd;
-    struct irq_request req = {
-        .index = INTX, .flags = EVENTFD | UNMASK, .count = 1, .eventfds = &fd};
+    int first = new_eventfd(), second = new_eventfd(), none = -1;
+    const int kept[] = {first, second};
 
     (void)state;
-    expect_set(INTX, EVENTFD | UNMASK, 0, 1, &fd, sizeof(fd), 0);
-    assert_int_equal(irq_set(m.dev, &req), 0);
-    assert_int_equal(fd, kept);
-    assert_true(is_open(fd));
-    fd_close(&fd);
+    expect_unmask(first, 0);
+    assert_int_equal(give_unmask(&first), 0);
+    assert_int_equal(first, -1); /* the device's now */
+    expect_unmask(-1, 0);
+    expect_unmask(second, 0);
+    assert_int_equal(give_unmask(&second), 0);
+    assert_false(is_open(kept[0]));
+    assert_true(is_open(kept[1]));
+    expect_unmask(-1, 0);
+    assert_int_equal(give_unmask(&none), 0);
+    assert_int_equal(held(), 0);
+}
+
+/* One that is refused leaves none; the first that could not be taken away stays. */
+static void test_unmask_eventfd_fails(void **state)
+{
+    int first = new_eventfd(), second = new_eventfd(), kept = second;
+
+    (void)state;
+    expect_unmask(first, -EINVAL);
+    assert_int_equal(give_unmask(&first), -EINVAL);
+    assert_true(is_open(first));
+    expect_unmask(first, 0);
+    assert_int_equal(give_unmask(&first), 0);
+    expect_unmask(-1, -EIO);
+    assert_int_equal(give_unmask(&second), -EIO);
+    assert_int_equal(held(), 2);
+    expect_unmask(-1, 0);
+    expect_unmask(second, -EINVAL);
+    assert_int_equal(give_unmask(&second), -EINVAL);
+    assert_int_equal(held(), 1);
+    /* The next one is the first again. */
+    expect_unmask(second, 0);
+    assert_int_equal(give_unmask(&second), 0);
+    plan(0, 1);
+    expect_fds(INTX, 0, 1, vectors, 0);
+    give_vectors(INTX, 0, 1);
+    expect_off(INTX, 0);
+    assert_int_equal(disable(INTX), 0); /* takes both away */
+    assert_false(is_open(kept));
 }
 
 static void test_one_vector(void **state)
@@ -311,13 +357,12 @@ static void test_disable(void **state)
     assert_int_equal(disable(MSIX), 0);
     assert_int_equal(disable(ERR), 0);
     plan(0, 1);
-    expect_fds(REQ, 0, 1, vectors, 0);
-    give_vectors(REQ, 0, 1);
-    /* The kernel calls REQ off when its eventfd is taken, and then refuses. */
-    expect_off(REQ, -EINVAL);
-    assert_int_equal(disable(REQ), 0);
+    expect_fds(MSI, 0, 1, vectors, 0);
+    give_vectors(MSI, 0, 1);
+    expect_off(MSI, 0);
+    assert_int_equal(disable(MSI), 0);
     assert_int_equal(held(), 0);
-    assert_int_equal(disable(REQ), 0);
+    assert_int_equal(disable(MSI), 0);
 }
 
 static void test_disable_fails(void **state)
@@ -664,7 +709,8 @@ static void enable_three(void)
 
     expect_fds(INTX, 0, 1, &fds[0], 0);
     expect_fds(MSI, 0, 1, &fds[1], 0);
-    expect_fds(REQ, 0, 1, &fds[2], 0);
+    expect_fds(REQ, 0, 1, &fds[2], 0); /* is it an eventfd? */
+    expect_none(REQ, 0, 1);
     assert_int_equal(give(INTX, 0, 1, &fds[0]), 0);
     assert_int_equal(give(MSI, 0, 1, &fds[1]), 0);
     assert_int_equal(give(REQ, 0, 1, &fds[2]), 0);
@@ -677,7 +723,6 @@ static void test_disable_all(void **state)
     enable_three();
     expect_off(INTX, 0);
     expect_off(MSI, 0);
-    expect_off(REQ, -EINVAL);
     assert_int_equal(irq_disable_all(m.dev), 0);
     assert_int_equal(held(), 0);
     assert_int_equal(irq_disable_all(m.dev), 0);
@@ -690,13 +735,49 @@ static void test_disable_all_with_errors(void **state)
     enable_three();
     expect_off(INTX, -EIO);
     expect_off(MSI, -EBUSY);
-    expect_off(REQ, 0);
     assert_int_equal(irq_disable_all(m.dev), -EIO);
     assert_int_equal(held(), 2);
     expect_off(INTX, 0);
     expect_off(MSI, 0);
     assert_int_equal(irq_disable_all(m.dev), 0);
     assert_int_equal(held(), 0);
+}
+
+/* After a reset: each index that is on, whole, as it is. */
+static void test_rearm(void **state)
+{
+    int intx = new_eventfd();
+
+    (void)state;
+    assert_int_equal(irq_rearm(m.dev), 0);
+    enable_msi(2);
+    vectors[0] = -1;
+    expect_fds(MSI, 0, 1, vectors, 0);
+    give_vectors(MSI, 0, 1);
+    expect_fds(INTX, 0, 1, &intx, 0);
+    assert_int_equal(give(INTX, 0, 1, (int[]){intx}), 0);
+    expect_fds(INTX, 0, 1, &intx, 0);
+    expect_fds(MSI, 0, 2, vectors, 0);
+    assert_int_equal(irq_rearm(m.dev), 0);
+    assert_int_equal(held(), 2);
+}
+
+/* The others are tried, and the next call gives all of them again. */
+static void test_rearm_fails(void **state)
+{
+    int intx = new_eventfd();
+
+    (void)state;
+    enable_msi(2);
+    expect_fds(INTX, 0, 1, &intx, 0);
+    assert_int_equal(give(INTX, 0, 1, (int[]){intx}), 0);
+    expect_fds(INTX, 0, 1, &intx, -EIO);
+    expect_fds(MSI, 0, 2, vectors, 0);
+    assert_int_equal(irq_rearm(m.dev), -EIO);
+    expect_fds(INTX, 0, 1, &intx, 0);
+    expect_fds(MSI, 0, 2, vectors, 0);
+    assert_int_equal(irq_rearm(m.dev), 0);
+    assert_int_equal(held(), 3);
 }
 
 #define irq_test(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -709,6 +790,7 @@ int main(void)
         irq_test(test_passed_on),
         irq_test(test_bools),
         irq_test(test_unmask_eventfd),
+        irq_test(test_unmask_eventfd_fails),
         irq_test(test_one_vector),
         irq_test(test_one_vector_fails),
         irq_test(test_disable),
@@ -732,6 +814,8 @@ int main(void)
         irq_test(test_change_fails),
         irq_test(test_disable_all),
         irq_test(test_disable_all_with_errors),
+        irq_test(test_rearm),
+        irq_test(test_rearm_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,7 +63,7 @@ static void open_session(const struct fake_device *dev)
     }
     assert_int_equal(address_space_map(m.as, 2 * PAGE, PAGE, IOMMU_READ, -1, 0), 0);
     use_interrupt(VFIO_PCI_MSI_IRQ_INDEX);
-    use_interrupt(VFIO_PCI_REQ_IRQ_INDEX);
+    use_interrupt(VFIO_PCI_MSIX_IRQ_INDEX);
     fd_close(&memory);
 }
 
@@ -90,7 +90,7 @@ static void expect_off(uint32_t index, int ret)
 static void expect_disable(void)
 {
     expect_off(VFIO_PCI_MSI_IRQ_INDEX, 0);
-    expect_off(VFIO_PCI_REQ_IRQ_INDEX, 0);
+    expect_off(VFIO_PCI_MSIX_IRQ_INDEX, 0);
 }
 
 static void expect_reset(int ret)
@@ -201,7 +201,7 @@ static void test_interrupts_stay(void **state)
     open_session(&fake_pci);
     expect_stop_dma();
     expect_off(VFIO_PCI_MSI_IRQ_INDEX, -EIO);
-    expect_off(VFIO_PCI_REQ_IRQ_INDEX, 0);
+    expect_off(VFIO_PCI_MSIX_IRQ_INDEX, 0);
     expect_reset(0);
     expect_stop_decode();
     expect_unmap_all();
