@@ -198,14 +198,13 @@ static int grow_set(struct device *dev, struct irq_index *irq, const struct irq_
                              "again: %s",
                              req->index, dev->where.bdf, before, strerror(-again));
             close_eventfds(irq, 0, irq->info.count);
-        } else {
-            irq->enabled = before;
+            return ret;
         }
-        return ret;
+        needed = before;
     }
     irq->enabled = needed;
     irq_call(dev, req->index, SET_TRIGGER_NONE, 0, before, NULL, 0);
-    return 0;
+    return ret;
 }
 
 /*

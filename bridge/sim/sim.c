@@ -29,6 +29,7 @@ enum {
 static const struct sim_model *const models[] = {
     &sim_edu_model,
     &sim_ivshmem_model,
+    &sim_testdev_model,
 };
 
 int sim_start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)

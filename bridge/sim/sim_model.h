@@ -61,6 +61,7 @@ struct sim_model {
 
 extern const struct sim_model sim_edu_model;
 extern const struct sim_model sim_ivshmem_model;
+extern const struct sim_model sim_testdev_model;
 
 /*
  * For models.

@@ -122,6 +122,7 @@ static void intx(void **state)
 static void intx_with_resample(void **state)
 {
     struct guest *g = guest_begin(*state);
+    cleanup_close_ int other = event_create();
 
     assign(g, INTX, TRIGGER, g->event);
     assert_int_equal(set(g, INTX, NONE | MASK, -1), 0);
@@ -133,6 +134,18 @@ static void intx_with_resample(void **state)
         acknowledge(g, 1);
         assert_int_equal(event_signal(g->resample), 0);
     }
+
+    /* Another one takes its place. */
+    assign(g, INTX, UNMASK, other);
+    raise_irq(g, 1);
+    assert_fires(g->event);
+    assert_int_equal(event_signal(g->resample), 0);
+    assert_quiet(g, g->event);
+    assert_int_equal(event_signal(other), 0);
+    assert_fires(g->event);
+    assign(g, INTX, UNMASK, g->resample);
+    acknowledge(g, 1);
+    assert_int_equal(set(g, INTX, NONE | UNMASK, -1), 0);
 
     /* Taken away, it unmasks no more. */
     raise_irq(g, 1);

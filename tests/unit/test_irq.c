@@ -592,6 +592,7 @@ static void test_growing_fails(void **state)
         expect_off(MSI, 0);
         expect_fds(MSI, 0, 4, merged, cases[i].ret);
         expect_fds(MSI, 0, 2, vectors, 0);
+        expect_signal(MSI, 2);
         refuse(MSI, 1, 3, fds, cases[i].result);
         assert_int_equal(held(), 2);
         assert_true(is_open(vectors[1]));

@@ -1,0 +1,146 @@
+/*
+ * A device for tests of what the others lack: PCI Express, so that it reports errors; many vectors
+ * of MSI and of MSI-X. It is nobody's hardware.
+ *
+ *     BAR 0, registers of 32 bits, in accesses of that width:
+ *         ID          0x74736574
+ *         RAISE       a write of N raises vector N of MSI or MSI-X
+ *         INTX        1: the line is asserted
+ *         SCRATCH     keeps what is written, until a reset
+ *     BAR 2: the MSI-X table, and the pending bits at 0x800
+ */
+#include <linux/pci_regs.h>
+#include <stdlib.h>
+
+#include "bridge/sim/sim_model.h"
+
+enum {
+    REG_ID = 0x00,
+    REG_RAISE = 0x04,
+    REG_INTX = 0x08,
+    REG_SCRATCH = 0x0c,
+
+    ID = 0x74736574,
+    MSI_AT = 0x40,
+    MSIX_AT = 0x60,
+    EXP_AT = 0x80,
+    MSIX_VECTORS = 64,
+    MSIX_BAR = 2,
+    LOG2_MSI_VECTORS = 3,
+};
+
+struct testdev {
+    struct sim_device *dev;
+    uint32_t intx, scratch;
+};
+
+static const uint8_t config[SIM_MODEL_CONFIG] = {
+    [PCI_VENDOR_ID] = 0x34,
+    [PCI_VENDOR_ID + 1] = 0x12,
+    [PCI_DEVICE_ID] = 0x57,
+    [PCI_DEVICE_ID + 1] = 0x7e,
+    [PCI_COMMAND] = PCI_COMMAND_IO | PCI_COMMAND_MEMORY,
+    [PCI_STATUS] = PCI_STATUS_CAP_LIST,
+    [PCI_REVISION_ID] = 1,
+    [PCI_CLASS_DEVICE + 1] = 0xff,
+    [PCI_CAPABILITY_LIST] = MSI_AT,
+    [PCI_INTERRUPT_PIN] = 1,
+    [MSI_AT] = PCI_CAP_ID_MSI,
+    [MSI_AT + PCI_CAP_LIST_NEXT] = MSIX_AT,
+    [MSI_AT + PCI_MSI_FLAGS] = PCI_MSI_FLAGS_64BIT | LOG2_MSI_VECTORS << 1,
+    [MSIX_AT] = PCI_CAP_ID_MSIX,
+    [MSIX_AT + PCI_CAP_LIST_NEXT] = EXP_AT,
+    [MSIX_AT + PCI_MSIX_FLAGS] = MSIX_VECTORS - 1,
+    [MSIX_AT + PCI_MSIX_TABLE] = MSIX_BAR,
+    [MSIX_AT + PCI_MSIX_PBA] = MSIX_BAR,
+    [MSIX_AT + PCI_MSIX_PBA + 1] = 0x08,
+    [EXP_AT] = PCI_CAP_ID_EXP,
+    [EXP_AT + PCI_EXP_FLAGS] = 2, /* its version; an endpoint */
+};
+
+static const uint8_t config_writable[SIM_MODEL_CONFIG] = {
+    [PCI_COMMAND] = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER,
+    [PCI_COMMAND + 1] = (PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE) >> 8,
+    [PCI_CACHE_LINE_SIZE] = 0xff,
+    [PCI_INTERRUPT_LINE] = 0xff,
+    [MSI_AT + PCI_MSI_FLAGS] = PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE,
+    [MSI_AT + PCI_MSI_ADDRESS_LO] = 0xfc,
+    [MSI_AT + PCI_MSI_ADDRESS_LO + 1 ... MSI_AT + PCI_MSI_DATA_64 + 1] = 0xff,
+};
+
+static uint64_t testdev_bar_read(void *state, unsigned bar, uint64_t offset, unsigned width)
+{
+    const struct testdev *t = state;
+
+    if (bar || width != 4)
+        return 0;
+    switch (offset) {
+    case REG_ID:
+        return ID;
+    case REG_INTX:
+        return t->intx;
+    case REG_SCRATCH:
+        return t->scratch;
+    default:
+        return 0;
+    }
+}
+
+static void testdev_bar_write(void *state, unsigned bar, uint64_t offset, uint64_t value,
+                              unsigned width)
+{
+    struct testdev *t = state;
+
+    if (bar || width != 4)
+        return;
+    switch (offset) {
+    case REG_RAISE:
+        sim_irq_notify(t->dev, (unsigned)value);
+        break;
+    case REG_INTX:
+        t->intx = value & 1;
+        sim_irq_set_intx(t->dev, t->intx);
+        break;
+    case REG_SCRATCH:
+        t->scratch = (uint32_t)value;
+        break;
+    default:
+        break;
+    }
+}
+
+static void testdev_reset(void *state)
+{
+    struct testdev *t = state;
+
+    t->intx = t->scratch = 0;
+}
+
+static bool testdev_dma_running(void *state)
+{
+    (void)state;
+    return false;
+}
+
+static void *testdev_create(struct sim_device *dev)
+{
+    struct testdev *t = calloc(1, sizeof(*t));
+
+    if (t)
+        t->dev = dev;
+    return t;
+}
+
+const struct sim_model sim_testdev_model = {
+    .name = "testdev",
+    .config = config,
+    .config_writable = config_writable,
+    .bars[0] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
+    .bars[MSIX_BAR] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
+    .create = testdev_create,
+    .destroy = free,
+    .reset = testdev_reset,
+    .bar_read = testdev_bar_read,
+    .bar_write = testdev_bar_write,
+    .dma_running = testdev_dma_running,
+};
