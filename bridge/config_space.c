@@ -108,6 +108,15 @@ int config_space_forbid_dma(struct device *dev)
     return config_space_stop_dma(dev);
 }
 
+/* No device has this class code and revision; vendor and device are vfio-pci's copies. */
+bool config_space_is_gone(struct device *dev)
+{
+    uint32_t class_revision = 0;
+    int ret = read_config(dev, PCI_CLASS_REVISION, &class_revision, sizeof(class_revision));
+
+    return ret ? ret == -ENODEV : class_revision == UINT32_MAX;
+}
+
 int config_space_stop_decode(struct device *dev)
 {
     return clear_command_bits(dev, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "bridge/device.h"
 
 /*
@@ -33,6 +35,12 @@ void config_space_filter(const struct device *dev, uint64_t offset, uint8_t *byt
  * the cause logged; -EIO if the bit stays set.
  */
 int config_space_stop_dma(struct device *dev);
+
+/*
+ * True if nothing answers where the device was: it was pulled out, or its link is down. Registers
+ * that vfio-pci does not make up read all ones then.
+ */
+bool config_space_is_gone(struct device *dev);
 
 /* Switches the device's memory and I/O decode off, the same way. */
 int config_space_stop_decode(struct device *dev);

@@ -125,6 +125,16 @@ static int set_busy_poll(struct config *config, const char *value)
     return 0;
 }
 
+static int set_removal_grace(struct config *config, const char *value)
+{
+    unsigned long seconds;
+
+    if (parse_number("--removal-grace", value, 10, 3600, &seconds))
+        return -EINVAL;
+    config->removal_grace = (unsigned)seconds;
+    return 0;
+}
+
 static int set_iommu(struct config *config, const char *value)
 {
     static const char *const names[] = {
@@ -285,6 +295,9 @@ static const struct option_row options[] = {
     {"allow-low-power",      NULL,           set_allow_low_power,
      "for the export that was named last: clients may let the device sleep while they do not use "
      "it; waking it takes its time, and so does whatever it shares power with"                                             },
+    {"removal-grace",        "SECONDS",      set_removal_grace,
+     "how long a client may keep a device whose driver is being unbound or that is being unplugged "
+     "(default 10); then its session ends, and the socket serves the device again when it is back"                         },
     {"log-level",            "LEVEL",        set_log_level,            "error, warning, info (default) or debug, to stderr"},
     {"print-capabilities",   NULL,           set_print_capabilities,   "print what this program can do, as JSON"           },
     {"version",              NULL,           set_version,              "print the version"                                 },
@@ -337,7 +350,7 @@ int config_parse(struct config *config, int argc, char **argv)
     struct option longopts[ARRAY_SIZE(options) + 1] = {0};
     int which = 0, ret;
 
-    *config = (struct config){.log_level = LOG_INFO, .socket_mode = 0600};
+    *config = (struct config){.log_level = LOG_INFO, .socket_mode = 0600, .removal_grace = 10};
     for (size_t k = 0; k < ARRAY_SIZE(options); k++) {
         longopts[k].name = options[k].name;
         longopts[k].has_arg = options[k].value ? required_argument : no_argument;

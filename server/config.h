@@ -52,6 +52,7 @@ struct config {
     bool strict_dma;
     bool guess_dirty; /* --dirty-policy all-writable */
     bool allow_unsafe_noiommu;
+    unsigned removal_grace;    /* seconds for a client whose device is asked back */
     struct quota_amount quota; /* of each client identity; 0: no limit */
 };
 

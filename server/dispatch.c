@@ -81,7 +81,8 @@ static void send_reply(struct connection *c, const struct vfio_user_header *hdr,
     connection_reply(c, &reply, req->reply_len, req->reply_fds, req->reply_nfds);
 }
 
-void dispatch_message(struct session *s, struct connection *c, const struct message *msg)
+/* s: NULL for a handler that uses none. */
+static int run(handler handle, struct session *s, struct connection *c, const struct message *msg)
 {
     struct request req = {
         .payload = msg->payload,
@@ -89,16 +90,44 @@ void dispatch_message(struct session *s, struct connection *c, const struct mess
         .fds = msg->fds,
         .connection = c,
     };
-    int ret = check(s, msg);
+    int ret = handle(s, &req);
 
-    if (!ret) {
-        assert(msg->hdr.command < ARRAY_SIZE(handlers) && handlers[msg->hdr.command]);
-        ret = handlers[msg->hdr.command](s, &req);
-    }
     if (ret)
         dispatch_error(c, &msg->hdr, ret);
     else
         send_reply(c, &msg->hdr, &req);
     for (unsigned i = 0; i < req.reply_nfds; i++)
         fd_close(&req.reply_fds[i]);
+    return ret;
+}
+
+void dispatch_message(struct session *s, struct connection *c, const struct message *msg)
+{
+    int ret = check(s, msg);
+
+    if (ret) {
+        dispatch_error(c, &msg->hdr, ret);
+        return;
+    }
+    assert(msg->hdr.command < ARRAY_SIZE(handlers) && handlers[msg->hdr.command]);
+    ret = run(handlers[msg->hdr.command], s, c, msg);
+    session_note_error(s, ret);
+}
+
+void dispatch_without_device(struct connection *c, const struct message *msg)
+{
+    static const handler gone[] = {
+        [VFIO_USER_DMA_UNMAP] = handle_dma_unmap_gone,
+        [VFIO_USER_REGION_READ] = handle_region_read_gone,
+        [VFIO_USER_REGION_WRITE] = handle_region_write_gone,
+    };
+    const struct command *cmd = command_find(msg->hdr.command);
+    int ret = cmd ? validate_request(cmd, &msg->hdr, msg->fds) : -ENOTTY;
+
+    if (!ret && (msg->hdr.command >= ARRAY_SIZE(gone) || !gone[msg->hdr.command]))
+        ret = -ENODEV;
+    if (ret)
+        dispatch_error(c, &msg->hdr, ret);
+    else
+        run(gone[msg->hdr.command], NULL, c, msg);
 }

@@ -38,5 +38,12 @@ void *request_reply(struct request *req, size_t len);
 /* A request of a session: checked, carried out, answered. */
 void dispatch_message(struct session *s, struct connection *c, const struct message *msg);
 
+/*
+ * A request of a client whose device was taken away after its session had begun: ENODEV, but what
+ * a bus and an IOMMU answer without the device too. Reads are all ones and writes are dropped, and
+ * memory can be unmapped (it is not mapped any more).
+ */
+void dispatch_without_device(struct connection *c, const struct message *msg);
+
 /* An error reply to any message that may get one: a request, unless it has NO_REPLY. */
 void dispatch_error(struct connection *c, const struct vfio_user_header *hdr, int err);

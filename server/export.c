@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <linux/vfio.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include <time.h>
 
 #include "auth/peer.h"
+#include "bridge/config_space.h"
+#include "bridge/irq_relay.h"
 #include "bridge/reset.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -24,6 +27,7 @@
 #include "server/dispatch.h"
 #include "server/group.h"
 #include "server/listener.h"
+#include "server/removal.h"
 #include "server/session.h"
 
 enum {
@@ -41,6 +45,7 @@ struct client {
     struct export *export;
     struct connection *connection;
     struct event *handshake; /* its time limit */
+    bool lost_device;        /* it had a session, whose device was taken away */
     struct peer peer;
 };
 
@@ -51,7 +56,9 @@ struct export
     struct host *host;
     char bdf[13];
     struct quota *quota;
-    struct group_device gd;
+    struct groups *groups;
+    struct group_device gd; /* without a group: the device was taken away */
+    struct removal *removal;
 
     struct listener *listener; /* NULL: one connected client, then no more */
     int connected;             /* that client's socket until it is served */
@@ -107,17 +114,16 @@ static enum iommu_kind choose_iommu(const struct export *e, const struct sysfs_d
     return iommu_best_kind(e->host, where);
 }
 
-static int enter_group(struct export *e, struct machine *machine)
+static int enter_group(struct export *e)
 {
-    struct groups *groups = machine_groups(machine);
     struct sysfs_device where;
-    int ret = groups ? sysfs_find_device(e->host, e->bdf, &where) : -ENOMEM;
+    int ret = sysfs_find_device(e->host, e->bdf, &where);
 
     if (!ret)
         ret = check_noiommu(e, &where);
     if (!ret && e->config->vf_token)
         snprintf(where.vf_token, sizeof(where.vf_token), "%s", e->config->vf_token);
-    return ret ? ret : group_enter(&e->gd, groups, e->host, &where, choose_iommu(e, &where));
+    return ret ? ret : group_enter(&e->gd, e->groups, e->host, &where, choose_iommu(e, &where));
 }
 
 static int adopt_fd(struct export *e, int fd)
@@ -154,11 +160,16 @@ int export_create(struct export **out, const struct export_config *config,
     e->connected = -1;
     TAILQ_INIT(&e->clients);
     e->quota = machine_quota(machine, settings->quota);
-    ret = e->quota ? 0 : -ENOMEM;
+    e->groups = machine_groups(machine);
+    ret = e->quota && e->groups ? removal_create(&e->removal) : -ENOMEM;
+    if (!ret) {
+        e->gd.err_event = removal_err_event(e->removal);
+        e->gd.req_event = removal_req_event(e->removal);
+    }
     if (!ret)
         ret = machine_find(machine, config->device, &e->host, e->bdf, sizeof(e->bdf));
     if (!ret)
-        ret = enter_group(e, machine);
+        ret = enter_group(e);
     if (ret) {
         export_destroy(e);
         return ret;
@@ -181,6 +192,7 @@ void export_destroy(struct export *e)
     if (!e)
         return;
     group_leave(&e->gd);
+    removal_free(e->removal);
     listener_free(e->listener);
     fd_close(&e->connected);
     free(e);
@@ -223,6 +235,18 @@ static bool still_quarantined(struct export *e)
     return e->quarantined;
 }
 
+/*
+ * Whoever wants the device waits until it is closed. When a client comes it is looked for again,
+ * as its group and its file may be others by then.
+ */
+static void close_for_removal(struct export *e)
+{
+    group_leave(&e->gd);
+    removal_forget(e->removal);
+    log_warning("the device is given back; clients are refused (ENODEV) until it can be opened "
+                "again");
+}
+
 static void end_session(struct export *e)
 {
     enum session_end end = session_teardown(&e->session);
@@ -244,9 +268,67 @@ static void end_session(struct export *e)
             "the device was not reset after this session: it is kept from every client "
             "but those of uid %u",
             e->session.peer.uid);
-    else
+    else if (!e->session.removed)
         group_release(&e->gd);
+    removal_end_grace(e->removal);
+    if (e->session.removed)
+        close_for_removal(e);
 }
+
+/* The client stays, without a device, until it goes by itself. */
+static void take_device_away(struct export *e)
+{
+    e->holder->lost_device = true;
+    e->session.removed = true;
+    end_session(e);
+}
+
+static void on_removal_due(void *arg)
+{
+    struct export *e = arg;
+
+    log_warning("the client has not left its device in time");
+    take_device_away(e);
+}
+
+static void on_removal_requested(void *arg)
+{
+    struct export *e = arg;
+    unsigned seconds = e->settings->removal_grace;
+
+    if (!e->gd.group)
+        return;
+    if (!e->holder) {
+        log_warning("the host wants the device back");
+        close_for_removal(e);
+        return;
+    }
+    irq_relay_send(e->session.device, VFIO_PCI_REQ_IRQ_INDEX);
+    if (config_space_is_gone(e->session.device))
+        seconds = 0;
+    if (!e->session.removed)
+        log_warning("the host wants the device back: its client has %u seconds", seconds);
+    e->session.removed = true;
+    if (seconds)
+        removal_begin_grace(e->removal, seconds);
+    else
+        take_device_away(e);
+}
+
+static void on_device_error(void *arg)
+{
+    struct export *e = arg;
+
+    log_warning("the device reports an error that it could not correct (AER)");
+    if (e->holder)
+        irq_relay_send(e->session.device, VFIO_PCI_ERR_IRQ_INDEX);
+}
+
+static const struct removal_callbacks removal_callbacks = {
+    .error = on_device_error,
+    .requested = on_removal_requested,
+    .due = on_removal_due,
+};
 
 static void remove_client(struct client *c)
 {
@@ -283,6 +365,25 @@ static void on_broken(void *arg, const struct vfio_user_header *hdr, int err)
         end_session(c->export);
 }
 
+/* A device that was taken away. What its last client left in it is there still. */
+static int find_again(struct export *e, const struct client *c)
+{
+    int ret = may_retry(e) ? enter_group(e) : -ENODEV;
+
+    if (!ret && e->quarantined)
+        ret = group_hold(&e->gd, &e->quarantined_for, 0);
+    if (!ret) {
+        log_info("the device is back");
+        return 0;
+    }
+    log_peer_warning("pid %d, uid %u is refused: the device was taken away", c->peer.pid,
+                     c->peer.uid);
+    group_leave(&e->gd);
+    if (may_retry(e))
+        note_failure(e);
+    return -ENODEV;
+}
+
 /* Whether this client may have the device now; 0 or what its VERSION is answered with. */
 static int check_offer(struct export *e, const struct client *c)
 {
@@ -290,6 +391,8 @@ static int check_offer(struct export *e, const struct client *c)
         log_peer_info("pid %d, uid %u is refused: the device is in use", c->peer.pid, c->peer.uid);
         return -EBUSY;
     }
+    if (!e->gd.group && find_again(e, c))
+        return -ENODEV;
     if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer)) {
         if (!may_retry(e) || still_quarantined(e)) {
             log_peer_warning("pid %d, uid %u is refused: the device could not be reset after a "
@@ -314,8 +417,11 @@ static int take_device(struct export *e, const struct client *c)
 
     if (!ret) {
         ret = group_hold(&e->gd, &c->peer, e->config->stable_memory);
-        if (ret == -ENODEV)
+        if (ret == -ENODEV) {
             note_failure(e);
+            if (!e->quarantined)
+                group_leave(&e->gd); /* it may be gone, or be elsewhere by now */
+        }
     }
     return ret;
 }
@@ -391,6 +497,12 @@ static int negotiate(struct client *c, const struct message *msg)
     return 0;
 }
 
+static void on_gone(struct export *e)
+{
+    log_warning("the device does not answer any more");
+    take_device_away(e);
+}
+
 static void on_message(void *arg, const struct message *msg)
 {
     struct client *c = arg;
@@ -398,6 +510,12 @@ static void on_message(void *arg, const struct message *msg)
 
     if (c->export->holder == c) {
         dispatch_message(&c->export->session, c->connection, msg);
+        if (c->export->session.gone)
+            on_gone(c->export);
+        return;
+    }
+    if (c->lost_device) {
+        dispatch_without_device(c->connection, msg);
         return;
     }
     ret = negotiate(c, msg);
@@ -478,6 +596,8 @@ static void on_accepted(int sock, void *arg)
 
 int export_start(struct export *e, struct event_base *base, void (*finished)(void *arg), void *arg)
 {
+    int ret;
+
     e->base = base;
     e->finished = finished;
     e->finished_arg = arg;
@@ -486,6 +606,9 @@ int export_start(struct export *e, struct event_base *base, void (*finished)(voi
         log_warning("no IOMMU is in front of %s: its clients can read and write all of the host's "
                     "memory (--allow-unsafe-noiommu)",
                     e->bdf);
+    ret = removal_start(e->removal, base, &removal_callbacks, e);
+    if (ret)
+        return ret;
     if (e->listener)
         return listener_start(e->listener, base, on_accepted, e);
     return add_client(e, steal_fd(&e->connected));
@@ -499,4 +622,5 @@ void export_stop(struct export *e)
         listener_stop(e->listener);
     while ((c = TAILQ_FIRST(&e->clients)))
         remove_client(c);
+    removal_stop(e->removal);
 }

@@ -8,11 +8,13 @@
 #include <string.h>
 
 #include "bridge/domain.h"
+#include "bridge/irq_relay.h"
 #include "proto/base/log.h"
 #include "server/tenant.h"
 
 struct group {
     TAILQ_ENTRY(group) link;
+    unsigned entered; /* devices, with the list's lock */
     struct groups *groups;
     struct host *host;
     int number;
@@ -132,6 +134,8 @@ static int open_device(struct group_device *gd)
         ret = address_space_create(g->domain, &gd->as);
     if (!ret)
         ret = device_open(&gd->device, g->host, gd->as, &gd->where);
+    if (!ret)
+        ret = irq_relay_watch(gd->device, gd->err_event, gd->req_event);
     if (ret)
         close_device(gd);
     return ret;
@@ -153,6 +157,24 @@ static int change_domain(struct group *g, struct iommu_context *context)
     g->domain = NULL;
     g->broken = false;
     return make_domain(g, context);
+}
+
+/*
+ * The kernel forgets a group with its last device, and may wait for that until the group's file is
+ * closed; a group of the same number that comes later is another one.
+ */
+static void drop_unused_domain(struct group *g)
+{
+    const struct group_device *gd;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        if (gd->device)
+            return;
+    }
+    domain_unref(g->domain);
+    g->domain = NULL;
+    g->broken = false;
 }
 
 /* The group's domain becomes one of the client's, with its first session. */
@@ -250,61 +272,87 @@ static int hold(struct group_device *gd, const struct peer *who)
  * Without it.
  */
 
+/* A device's group, which is there until it leaves it; NULL without memory. */
+static struct group *join_group(struct groups *groups, struct host *host, int number,
+                                enum iommu_kind kind)
+{
+    struct group *g;
+
+    pthread_mutex_lock(&groups->lock);
+    g = find_group(groups, host, number);
+    if (!g)
+        g = create_group(groups, host, number, kind);
+    if (g)
+        g->entered++;
+    pthread_mutex_unlock(&groups->lock);
+    return g;
+}
+
+static void leave_group(struct group *g)
+{
+    struct groups *groups = g->groups;
+    bool empty;
+
+    pthread_mutex_lock(&groups->lock);
+    empty = !--g->entered;
+    if (empty)
+        TAILQ_REMOVE(&groups->list, g, link);
+    pthread_mutex_unlock(&groups->lock);
+    if (!empty)
+        return;
+    assert(!g->holds);
+    domain_unref(g->domain);
+    pthread_mutex_destroy(&g->lock);
+    free(g);
+}
+
+/* While it is in use it works, and its addresses are the client's. */
+static int probe_domain(const struct group_device *gd)
+{
+    return gd->group->holds ? 0 : address_space_probe(gd->as);
+}
+
 int group_enter(struct group_device *gd, struct groups *groups, struct host *host,
                 const struct sysfs_device *where, enum iommu_kind kind)
 {
-    struct group *g;
+    struct group *g = join_group(groups, host, where->group, kind);
     int ret;
 
-    pthread_mutex_lock(&groups->lock);
-    g = find_group(groups, host, where->group);
-    if (!g)
-        g = create_group(groups, host, where->group, kind);
-    pthread_mutex_unlock(&groups->lock);
     if (!g)
         return -ENOMEM;
-    *gd = (struct group_device){.group = g, .where = *where};
+    gd->group = g;
+    gd->where = *where;
+    gd->held = false;
     pthread_mutex_lock(&g->lock);
     TAILQ_INSERT_TAIL(&g->devices, gd, link);
     groups->n_devices++;
     ret = open_device(gd);
     if (!ret)
-        ret = address_space_probe(gd->as);
+        ret = probe_domain(gd);
     pthread_mutex_unlock(&g->lock);
     if (ret)
         group_leave(gd);
     return ret;
 }
 
-static void free_group(struct group *g)
-{
-    assert(!g->holds);
-    pthread_mutex_lock(&g->groups->lock);
-    TAILQ_REMOVE(&g->groups->list, g, link);
-    pthread_mutex_unlock(&g->groups->lock);
-    domain_unref(g->domain);
-    pthread_mutex_destroy(&g->lock);
-    free(g);
-}
-
 void group_leave(struct group_device *gd)
 {
     struct group *g = gd->group;
-    bool empty;
 
     if (!g)
         return;
     pthread_mutex_lock(&g->lock);
+    if (gd->as && address_space_unmap_all(gd->as))
+        g->broken = true;
     close_device(gd);
     if (gd->held)
         drop_hold(gd);
     TAILQ_REMOVE(&g->devices, gd, link);
     g->groups->n_devices--;
-    gd->group = NULL;
-    empty = TAILQ_EMPTY(&g->devices);
+    drop_unused_domain(g);
     pthread_mutex_unlock(&g->lock);
-    if (empty)
-        free_group(g);
+    gd->group = NULL;
+    leave_group(g);
 }
 
 int group_hold(struct group_device *gd, const struct peer *who, uint64_t keep)
@@ -333,6 +381,8 @@ void group_rebuild(struct group_device *gd)
         ret = change_domain(g, NULL);
     if (!ret)
         ret = open_device(gd);
+    if (ret)
+        drop_unused_domain(g);
     pthread_mutex_unlock(&g->lock);
     if (ret)
         log_peer_warning("the device is closed until a client comes: %s", strerror(-ret));

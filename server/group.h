@@ -28,7 +28,8 @@ struct group_device {
     TAILQ_ENTRY(group_device) link;
     struct group *group;
     struct sysfs_device where;
-    bool held; /* in a session, or not clean since its last one */
+    bool held;                /* in a session, or not clean since its last one */
+    int err_event, req_event; /* for irq_relay_watch; the export's, set before group_enter */
     /* The worker's while held, else under the group's lock. NULL: not open. */
     struct device *device;
     struct address_space *as;
@@ -40,13 +41,17 @@ int groups_create(struct groups **out);
 void groups_destroy(struct groups *groups);
 
 /*
- * Control thread: enters a device that sysfs_find_device has found, and opens it, to find out now
- * what is wrong. kind: if the group has none so far. 0, after which it is to be left, or -errno,
- * logged.
+ * Enters a device that sysfs_find_device has found, and opens it, to find out now what is wrong.
+ * kind: if the group has none so far. 0, after which it is to be left, or -errno, logged. The
+ * control thread, or the device's worker.
  */
 int group_enter(struct group_device *gd, struct groups *groups, struct host *host,
                 const struct sysfs_device *where, enum iommu_kind kind);
-/* Closes the device, and gives it up if it is held. Does nothing with one that was not entered. */
+/*
+ * Closes the device, and gives it up if it is held; what could not be unmapped goes at the latest
+ * when the group's holder gives up the group. With the last device that is open everything of the
+ * group is closed. Does nothing with one that was not entered. As group_enter.
+ */
 void group_leave(struct group_device *gd);
 
 /*

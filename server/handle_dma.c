@@ -60,6 +60,22 @@ int handle_dma_map(struct session *s, struct request *req)
     return ret;
 }
 
+int handle_dma_unmap_gone(struct session *s, struct request *req)
+{
+    struct vfio_user_dma_unmap unmap;
+    void *reply;
+    int ret = validate_dma_unmap(req->payload, req->len, &unmap);
+
+    (void)s;
+    if (ret)
+        return ret;
+    reply = request_reply(req, sizeof(unmap));
+    if (!reply)
+        return -ENOMEM;
+    memcpy(reply, &unmap, sizeof(unmap));
+    return 0;
+}
+
 int handle_dma_unmap(struct session *s, struct request *req)
 {
     struct vfio_user_dma_unmap unmap;

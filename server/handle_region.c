@@ -129,6 +129,40 @@ int handle_region_write(struct session *s, struct request *req)
     return bus_would_not_tell(ret) ? 0 : ret;
 }
 
+int handle_region_read_gone(struct session *s, struct request *req)
+{
+    struct vfio_user_region_access access;
+    uint8_t *reply;
+    int ret = validate_region_read(req->payload, req->len, &access);
+
+    (void)s;
+    if (ret)
+        return ret;
+    reply = request_reply(req, sizeof(access) + access.count);
+    if (!reply)
+        return -ENOMEM;
+    memcpy(reply, &access, sizeof(access));
+    memset(reply + sizeof(access), 0xff, access.count);
+    return 0;
+}
+
+int handle_region_write_gone(struct session *s, struct request *req)
+{
+    struct vfio_user_region_access access;
+    const uint8_t *data;
+    void *reply;
+    int ret = validate_region_write(req->payload, req->len, &access, &data);
+
+    (void)s;
+    if (ret)
+        return ret;
+    reply = request_reply(req, sizeof(access));
+    if (!reply)
+        return -ENOMEM;
+    memcpy(reply, &access, sizeof(access));
+    return 0;
+}
+
 int handle_region_write_multi(struct session *s, struct request *req)
 {
     struct vfio_user_region_write_multi out = {0};

@@ -16,6 +16,9 @@ int handle_region_info(struct session *s, struct request *req);
 int handle_region_io_fds(struct session *s, struct request *req);
 int handle_region_read(struct session *s, struct request *req);
 int handle_region_write(struct session *s, struct request *req);
+/* The same two of a device that is not there any more; they use no session. */
+int handle_region_read_gone(struct session *s, struct request *req);
+int handle_region_write_gone(struct session *s, struct request *req);
 /* Entries are carried out in order up to the first that fails; the reply counts those before it. */
 int handle_region_write_multi(struct session *s, struct request *req);
 
@@ -26,6 +29,8 @@ int handle_set_irqs(struct session *s, struct request *req);
 /* handle_dma.c */
 int handle_dma_map(struct session *s, struct request *req);
 int handle_dma_unmap(struct session *s, struct request *req);
+/* Of a device that is not there any more; uses no session. */
+int handle_dma_unmap_gone(struct session *s, struct request *req);
 
 /* handle_feature.c */
 int handle_device_feature(struct session *s, struct request *req);

@@ -1,5 +1,6 @@
 #include "server/session.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "bridge/config_space.h"
@@ -42,6 +43,13 @@ void session_settle(struct session *s)
     s->charged = (struct quota_amount){.maps = held.maps, .bytes = held.backed_bytes};
 }
 
+/* ENOTTY is what the kernel says of the reset of such a device. */
+void session_note_error(struct session *s, int err)
+{
+    if (err == -EIO || err == -ENODEV || err == -ENOTTY)
+        s->gone = config_space_is_gone(s->device);
+}
+
 static bool failed(const char *step, int ret)
 {
     if (ret)
@@ -69,9 +77,10 @@ enum session_end session_teardown(struct session *s)
     unreset = !reset_is_supported(s->device) || reset_device(s->device);
     failed("switching decode off", config_space_stop_decode(s->device));
     broken |= failed("unmapping memory", address_space_unmap_all(s->as));
-    broken |= failed("opening the device again", device_reopen(s->device));
+    if (!s->removed)
+        broken |= failed("opening the device again", device_reopen(s->device));
 
-    if (broken)
+    if (broken && !s->removed)
         return SESSION_END_BROKEN;
     return unreset ? SESSION_END_UNRESET : SESSION_END_CLEAN;
 }

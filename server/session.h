@@ -20,6 +20,8 @@ struct session {
     bool low_power;     /* the client may let the device sleep */
     bool stable_memory; /* memory may stay pinned when it is unmapped */
     bool guess_dirty;   /* without a dirty log, all writable memory counts as dirty */
+    bool removed;       /* the device is given up at the end: it is not opened again */
+    bool gone;          /* nothing answers any more where the device was */
     struct quota *quota;
     struct quota_amount charged; /* for the mappings in the address space */
 };
@@ -34,13 +36,20 @@ int session_charge(struct session *s, struct quota_amount amount);
 /* Gives back what is charged beyond what the address space holds now. */
 void session_settle(struct session *s);
 
+/*
+ * After a request that failed: err is the handler's. Notes it in gone if the device does not answer
+ * any more.
+ */
+void session_note_error(struct session *s, int err);
+
 /* What a session has left behind. */
 enum session_end {
     /* Nothing. The device is as it was found. */
     SESSION_END_CLEAN,
     /* The device could not be reset: its inside may hold what the client put there. */
     SESSION_END_UNRESET,
-    /* DMA could not be stopped, memory not unmapped, or the device not opened again. */
+    /* DMA could not be stopped, memory not unmapped, or the device not opened again. A device that
+     * is given up is closed by the caller, which does all of that. */
     SESSION_END_BROKEN,
 };
 

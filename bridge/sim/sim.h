@@ -210,3 +210,28 @@ int sim_device_dma(struct sim *sim, const char *bdf, uint64_t iova, void *buf, s
 
 /* An error on the device's bus, after which EEH has cut its group off. */
 int sim_freeze_pe(struct sim *sim, const char *bdf);
+
+/*
+ * Unbinds vfio-pci from the device, without waiting for the end of it: whoever has the device open
+ * is signalled by REQ, once a call; the kernel repeats it every ten seconds. Nobody opens it any
+ * more. -ENODEV: no such address; as the next ones.
+ */
+int sim_request_removal(struct sim *sim, const char *bdf);
+/*
+ * True when the unbinding is over: the device's descriptors are closed, and its group's too if
+ * vfio-pci has no other device of the group, for which 6.1 waits.
+ */
+bool sim_removal_is_done(struct sim *sim, const char *bdf);
+/*
+ * The hardware is pulled out: nothing answers, and reads are all ones. sim_request_removal() is
+ * what a kernel does that notices; when that is over, sysfs has no such device.
+ */
+int sim_surprise_removal(struct sim *sim, const char *bdf);
+/*
+ * The device is there again, bound to vfio-pci, with another number of its own file and another
+ * group if it was its group's last. What was pulled out comes as from power-on. -EBUSY: its removal
+ * is not over.
+ */
+int sim_bring_back(struct sim *sim, const char *bdf);
+/* AER reports an uncorrectable error: whoever has the device open is signalled by ERR. */
+int sim_report_error(struct sim *sim, const char *bdf);

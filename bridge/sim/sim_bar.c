@@ -118,7 +118,10 @@ static int step(struct access *a)
     if (!is_io(a) && !sim_config_memory_enabled(a->dev))
         return -EIO;
     width = access_width(a, fits);
-    do_io(a, width);
+    if (!a->dev->gone)
+        do_io(a, width);
+    else if (!a->write)
+        memset(a->to, 0xff, width);
     advance(a, width);
     return 0;
 }

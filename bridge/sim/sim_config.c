@@ -156,7 +156,7 @@ static void read_chunk(struct sim_device *dev, unsigned offset, uint8_t *buf, un
     if (touches_bars(offset, width))
         fix_bars(dev);
     for (unsigned i = offset; i < offset + width; i++) {
-        uint8_t hw = dev->mmio_stopped ? 0xff : dev->pci.config[i];
+        uint8_t hw = dev->mmio_stopped || dev->gone ? 0xff : dev->pci.config[i];
 
         buf[i - offset] =
             (hw & (uint8_t)~config->is_virt[i]) | (config->virt[i] & config->is_virt[i]);

@@ -74,8 +74,11 @@ bool sim_device_has_driver(const struct sim_device *dev, const char *driver)
 /* The kernel saves and restores the configuration around a reset: COMMAND survives it. */
 static void reset(struct sim_device *dev)
 {
-    uint16_t command = sim_pci_quiesce(dev);
+    uint16_t command;
 
+    if (dev->gone)
+        return;
+    command = sim_pci_quiesce(dev);
     sim_dma_cancel(dev);
     dev->model->reset(dev->state);
     sim_migration_reset(dev);
@@ -133,6 +136,8 @@ static int do_reset(struct sim_device *dev, void *arg)
     (void)arg;
     if (!dev->reset_works)
         return -EINVAL;
+    if (dev->gone)
+        return -ENOTTY; /* it does not become ready */
     sim_dmabuf_move(dev, true);
     reset(dev);
     sim_dmabuf_move(dev, !sim_config_memory_enabled(dev));

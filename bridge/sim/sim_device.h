@@ -46,6 +46,7 @@ struct sim_device {
 
     pthread_mutex_t lock; /* for the block below */
     bool reset_works;     /* as tried at the first open */
+    bool gone;            /* pulled out: nothing answers */
     struct sim_pci pci;
     struct sim_config config;
     struct sim_irq irq;
@@ -85,5 +86,8 @@ void sim_device_put(struct sim_device *dev);
 
 /* The bus of the device is reset. */
 void sim_device_bus_reset(struct sim_device *dev);
+
+/* Pulled out, and the kernel has noticed: it is nowhere any more. */
+bool sim_device_is_unplugged(const struct sim_device *dev);
 
 bool sim_device_has_driver(const struct sim_device *dev, const char *driver);

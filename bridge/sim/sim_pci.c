@@ -110,6 +110,8 @@ void sim_pci_write_byte(struct sim_device *dev, unsigned offset, uint8_t value, 
 {
     uint8_t *byte = &dev->pci.config[offset];
 
+    if (dev->gone)
+        return;
     mask &= offset < SIM_MODEL_CONFIG ? dev->model->config_writable[offset] : 0;
     *byte = (*byte & (uint8_t)~mask) | (value & mask);
 }

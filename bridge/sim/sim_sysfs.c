@@ -85,6 +85,8 @@ static bool find_device(struct sim *sim, const char *path, struct place *place)
     if (!path)
         return false;
     place->dev = sim_find_device(sim, bdf);
+    if (place->dev && sim_device_is_unplugged(place->dev))
+        place->dev = NULL;
     return place->dev && take_rest(place, path);
 }
 

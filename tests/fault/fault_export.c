@@ -32,6 +32,7 @@ enum {
     CONFIG = VFIO_PCI_CONFIG_REGION_INDEX,
     INTX = VFIO_PCI_INTX_IRQ_INDEX,
     MSI = VFIO_PCI_MSI_IRQ_INDEX,
+    REQ = VFIO_PCI_REQ_IRQ_INDEX,
     EDU_ID = 0x010000ed,
     DMA_RW = VFIO_USER_DMA_MAP_READ | VFIO_USER_DMA_MAP_WRITE,
     EVENTFD_TRIGGER = VFIO_USER_IRQ_SET_DATA_EVENTFD | VFIO_USER_IRQ_SET_ACTION_TRIGGER,
@@ -285,6 +286,42 @@ static void stop_in_a_session(struct fault_machine *m)
     leave(&u);
 }
 
+static void await_removal(const struct fault_machine *m, const char *bdf)
+{
+    int64_t deadline = event_now_ms() + EVENT_TIMEOUT_MS;
+
+    while (!sim_removal_is_done(m->sim, bdf)) {
+        if (event_now_ms() > deadline)
+            fail_msg("the removal does not end");
+        event_pause();
+    }
+}
+
+/* The host takes the device from a client, whose connection stays, and gives it back. */
+static void removal(struct fault_machine *m)
+{
+    static const char bdf[] = "0000:00:01.0"; /* the first of a simulated machine */
+    struct server s;
+    struct client u;
+
+    if (start(&s, m)) {
+        assert_true(fault_happened(m));
+        return;
+    }
+    begin(&u, m);
+    use_device(&u);
+    if (!lacks_interrupt(&u, REQ)) {
+        assert_int_equal(sim_request_removal(m->sim, bdf), 0);
+        await_removal(m, bdf);
+        assert_int_equal(vfuc_reset(u.c), -ENODEV);
+        fault_heal(m);
+        assert_int_equal(sim_bring_back(m->sim, bdf), 0);
+        client(m);
+    }
+    leave(&u);
+    stop(&s);
+}
+
 static void run_errnos(fault_scenario scenario)
 {
     static const int errnos[] = FAULT_ERRNOS;
@@ -301,6 +338,12 @@ static void test_sessions(void **state)
 {
     (void)state;
     run_errnos(sessions);
+}
+
+static void test_removal(void **state)
+{
+    (void)state;
+    run_errnos(removal);
 }
 
 static void test_stop_in_a_session(void **state)
@@ -331,6 +374,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         fault_test(test_sessions),
         fault_test(test_stop_in_a_session),
+        fault_test(test_removal),
     };
 
     if (argc > 1 && !strcmp(argv[1], "iommufd"))

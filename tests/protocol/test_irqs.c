@@ -137,14 +137,15 @@ static void intx_with_resample(void **state)
 
     /* Another one takes its place. */
     assign(g, INTX, UNMASK, other);
+    assert_int_equal(set(g, INTX, NONE | UNMASK, -1), 0);
     raise_irq(g, 1);
     assert_fires(g->event);
     assert_int_equal(event_signal(g->resample), 0);
     assert_quiet(g, g->event);
     assert_int_equal(event_signal(other), 0);
     assert_fires(g->event);
-    assign(g, INTX, UNMASK, g->resample);
     acknowledge(g, 1);
+    assign(g, INTX, UNMASK, g->resample);
     assert_int_equal(set(g, INTX, NONE | UNMASK, -1), 0);
 
     /* Taken away, it unmasks no more. */

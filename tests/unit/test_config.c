@@ -72,6 +72,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.socket_mode, 0600);
     assert_int_equal(config.log_level, LOG_INFO);
     assert_int_equal(config.busy_poll_us, 0);
+    assert_int_equal(config.removal_grace, 10);
 }
 
 static const struct {
@@ -131,6 +132,7 @@ static const struct {
     {"--socket-mode 1000",                             "--socket-mode 1000: not an octal"       },
     {"--socket-mode rw",                               "not an octal number up to 777"          },
     {"--busy-poll 1000001",                            "--busy-poll 1000001: not a number"      },
+    {"--removal-grace 3601",                           "--removal-grace 3601: not a number"     },
     {"--busy-poll 1.5",                                "--busy-poll 1.5: not a number"          },
     {"--iommu type2",                                  "--iommu type2: not one of"              },
     {"--dirty-policy some",                            "--dirty-policy some: not one of"        },
@@ -213,6 +215,10 @@ static void test_values(void **state)
     assert_int_equal(config.busy_poll_us, 0);
     assert_int_equal(config.log_level, LOG_DEBUG);
     assert_int_equal(config.iommu, CONFIG_IOMMU_AUTO);
+    assert_int_equal(parse("--version --removal-grace 0"), 0);
+    assert_int_equal(config.removal_grace, 0);
+    assert_int_equal(parse("--version --removal-grace 3600"), 0);
+    assert_int_equal(config.removal_grace, 3600);
     assert_int_equal(parse("--version --iommu type1"), 0);
     assert_int_equal(config.iommu, CONFIG_IOMMU_TYPE1);
     assert_int_equal(parse("--version --iommu iommufd"), 0);

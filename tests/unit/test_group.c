@@ -62,6 +62,7 @@ static void add_devices(struct machine *m)
     }
     for (unsigned i = 0; i < DEVICES; i++) {
         assert_int_equal(sysfs_find_device(sim_host(m->sim), bdf[i], &where), 0);
+        m->devices[i].err_event = m->devices[i].req_event = -1;
         assert_int_equal(group_enter(&m->devices[i], m->groups, sim_host(m->sim), &where, m->kind),
                          0);
     }
@@ -442,6 +443,79 @@ static void left_while_held(void **state)
     group_release(m->c);
 }
 
+static int enter(struct machine *m, struct group_device *gd)
+{
+    struct sysfs_device where = gd->where;
+
+    return group_enter(gd, m->groups, sim_host(m->sim), &where, m->kind);
+}
+
+/* A device that is taken away does not disturb its sibling's session, nor does it when it is back.
+ */
+static void left_beside_a_session(void **state)
+{
+    struct machine *m = *state;
+
+    assert_held(m->a, &alice);
+    assert_held(m->b, &alice);
+    assert_int_equal(map(m, m->a, 0), 0);
+    assert_int_equal(map(m, m->b, 0), 0);
+    assert_int_equal(hold(m->d, &bob), 0);
+    group_leave(m->a);
+    assert_int_equal(stats_of(m).devices, 3);
+    assert_reaches(m, m->b, 0);
+    assert_int_equal(enter(m, m->a), 0);
+    assert_false(m->a->held);
+    assert_reaches(m, m->b, 0);
+    assert_int_equal(hold(m->a, &bob), -EACCES);
+    assert_held(m->a, &alice);
+    assert_int_equal(unmap(m->b), 0);
+    group_release(m->a);
+    group_release(m->b);
+    group_release(m->d);
+}
+
+/* The kernel may wait for the group's file too, when its devices are gone. */
+static void all_of_a_group_left(void **state)
+{
+    struct machine *m = *state;
+    unsigned groups = stats_of(m).groups;
+
+    assert_held(m->b, &alice);
+    group_leave(m->a);
+    assert_int_equal(stats_of(m).groups, groups);
+    /* One that can't be opened has nothing of the group either. */
+    sim_fail_nth(m->sim, SIM_CALL_IOCTL, VFIO_DEVICE_GET_INFO, 1, EIO);
+    assert_int_equal(enter(m, m->a), -EIO);
+    group_leave(m->b);
+    assert_int_equal(stats_of(m).groups, groups ? groups - 1 : 0);
+    assert_int_equal(stats_of(m).devices, 2);
+    assert_int_equal(enter(m, m->b), 0);
+    assert_int_equal(enter(m, m->a), 0);
+    assert_held(m->a, &bob);
+    group_release(m->a);
+}
+
+/* A sibling that is entered but not open does not keep the group's file. */
+static void last_open_one_left(void **state)
+{
+    struct machine *m = *state;
+    unsigned groups = stats_of(m).groups;
+
+    assert_held(m->a, &alice);
+    assert_held(m->b, &alice);
+    for (unsigned n = 1; n < 3; n++) {
+        sim_fail_nth(m->sim, SIM_CALL_IOCTL, VFIO_DEVICE_GET_INFO, 1, EIO);
+        group_rebuild(m->b);
+        assert_false(group_device_is_open(m->b));
+    }
+    group_leave(m->a);
+    assert_int_equal(stats_of(m).groups, groups ? groups - 1 : 0);
+    group_rebuild(m->b);
+    assert_true(group_device_is_open(m->b));
+    group_release(m->b);
+}
+
 static void find_by_identity(void **state)
 {
     struct machine *m = *state;
@@ -518,6 +592,10 @@ static void *work(void *arg)
         sessions++;
         group_forget(gd);
         group_release(gd);
+        if (round % 16 == 5) {
+            group_leave(gd);
+            failures += enter(shared, gd) != 0;
+        }
     }
     return NULL;
 }
@@ -554,8 +632,9 @@ int main(void)
         on_both(memory_of_a_client),       on_both(rebuilt_alone),
         on_both(rebuilt_beside_a_session), on_both(not_opened),
         on_both(each_call_fails),          on_both(forgets),
-        on_both(left_while_held),          on_both(find_by_identity),
-        on_both(workers_at_once),
+        on_both(left_while_held),          on_both(left_beside_a_session),
+        on_both(all_of_a_group_left),      on_both(last_open_one_left),
+        on_both(find_by_identity),         on_both(workers_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
