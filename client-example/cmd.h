@@ -26,6 +26,7 @@ int cmd_pair(const struct cmd_target *target, int argc, char **argv);
 int cmd_p2p(const struct cmd_target *target, int argc, char **argv);
 int cmd_nvme(const struct cmd_target *target, int argc, char **argv);
 int cmd_sleep(const struct cmd_target *target, int argc, char **argv);
+int cmd_watch(const struct cmd_target *target, int argc, char **argv);
 
 /* Opens the session; CMD_OK, or CMD_FAILED with the line printed. *c: to be closed. */
 int cmd_connect(const struct cmd_target *target, struct vfuc **c);

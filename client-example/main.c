@@ -38,6 +38,9 @@ static const struct command_row {
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme },
     {"sleep", "SECONDS",
      "Let the device sleep for so long, then use it: it must have slept, and wake.",              cmd_sleep},
+    {"watch", "[--stay]",
+     "Have the device until the host wants it back, and tell of errors that it reports; then\n"
+     "leave, or with --stay, see that it is taken away.",                                         cmd_watch},
 };
 
 static void print_help(FILE *out)
