@@ -207,6 +207,13 @@ int container_open_device(struct container *c, const struct sysfs_device *dev, i
     return 0;
 }
 
+int container_group_file(const struct container *c, int number)
+{
+    const struct container_group *g = find_group(c, number);
+
+    return g ? g->fd : -1;
+}
+
 void container_close(struct container *c)
 {
     while (c->groups)

@@ -37,6 +37,9 @@ struct container {
 /* c: closed by container_close, after an error too. */
 int container_open(struct container *c, struct host *host, const struct container_model *model);
 
+/* The descriptor of a group that has joined; -1: it has not. */
+int container_group_file(const struct container *c, int number);
+
 /* All groups leave. Devices opened through it are closed before. */
 void container_close(struct container *c);
 

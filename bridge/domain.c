@@ -107,6 +107,17 @@ int domain_open_device(struct domain *domain, const struct sysfs_device *dev, in
     return ret;
 }
 
+int domain_group_file(struct domain *domain, int number)
+{
+    const struct iommu_ops *ops = domain->iommu->ops;
+    int fd;
+
+    pthread_mutex_lock(&domain->lock);
+    fd = ops->group_file ? ops->group_file(domain->iommu, number) : -1;
+    pthread_mutex_unlock(&domain->lock);
+    return fd;
+}
+
 void domain_get_info(struct domain *domain, struct iommu_info *info)
 {
     pthread_mutex_lock(&domain->lock);

@@ -33,6 +33,10 @@ enum iommu_kind domain_kind(const struct domain *domain);
 /* "type1", "iommufd", "spapr", "no-IOMMU" */
 const char *domain_backend(const struct domain *domain);
 
+/* The open file of the group of that number, the domain's; -1: devices are opened by other files.
+ */
+int domain_group_file(struct domain *domain, int number);
+
 /* Opens a device of the group inside the domain; see struct iommu_ops. */
 int domain_open_device(struct domain *domain, const struct sysfs_device *dev, int *fd);
 

@@ -118,6 +118,10 @@ struct iommu_ops {
     /* VFIO_EEH_PE_OP on the device's PE: what the kernel returns, not logged. NULL: no EEH. */
     int (*eeh)(struct iommu *iommu, struct vfio_eeh_pe_op *op);
 
+    /* The open file of a group that is inside, which stays the backend's; -1 (or no function):
+     * there is none. */
+    int (*group_file)(struct iommu *iommu, int number);
+
     void (*destroy)(struct iommu *iommu);
 };
 

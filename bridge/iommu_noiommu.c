@@ -39,6 +39,11 @@ static int noiommu_open_device(struct iommu *iommu, const struct sysfs_device *d
     return ret ? ret : container_open_device(container, dev, fd);
 }
 
+static int noiommu_group_file(struct iommu *iommu, int number)
+{
+    return container_group_file(&to_noiommu(iommu)->container, number);
+}
+
 static void noiommu_destroy(struct iommu *iommu)
 {
     container_close(&to_noiommu(iommu)->container);
@@ -49,6 +54,7 @@ static void noiommu_destroy(struct iommu *iommu)
 static const struct iommu_ops noiommu_ops = {
     .name = "no-IOMMU",
     .open_device = noiommu_open_device,
+    .group_file = noiommu_group_file,
     .destroy = noiommu_destroy,
 };
 

@@ -204,6 +204,11 @@ static int type1_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *
     return 0;
 }
 
+static int type1_group_file(struct iommu *iommu, int number)
+{
+    return container_group_file(&to_type1(iommu)->container, number);
+}
+
 static void type1_destroy(struct iommu *iommu)
 {
     struct type1 *t = to_type1(iommu);
@@ -219,6 +224,7 @@ static const struct iommu_ops type1_ops = {
     .map_peer = type1_map_peer,
     .unmap = type1_unmap,
     .abandon = type1_abandon,
+    .group_file = type1_group_file,
     .destroy = type1_destroy,
 };
 

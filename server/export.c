@@ -14,7 +14,6 @@
 #include "auth/peer.h"
 #include "bridge/config_space.h"
 #include "bridge/irq_relay.h"
-#include "bridge/reset.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/fd.h"
@@ -228,8 +227,8 @@ static bool still_quarantined(struct export *e)
 {
     if (!e->gd.device)
         group_rebuild(&e->gd);
-    if (e->gd.device && reset_is_supported(e->gd.device))
-        e->quarantined = reset_device(e->gd.device);
+    if (e->gd.device && group_can_reset(&e->gd))
+        e->quarantined = group_reset(&e->gd);
     if (e->quarantined)
         note_failure(e);
     return e->quarantined;
@@ -263,13 +262,15 @@ static void end_session(struct export *e)
     /* By now the kernel holds nothing for this client, whichever way it was undone. */
     quota_release(e->quota, &e->session.peer, e->session.charged);
     log_peer_info("session of pid %d, uid %u has ended", e->session.peer.pid, e->session.peer.uid);
-    if (e->quarantined)
+    if (e->quarantined) {
         log_peer_warning(
             "the device was not reset after this session: it is kept from every client "
             "but those of uid %u",
             e->session.peer.uid);
-    else if (!e->session.removed)
+        group_keep(&e->gd);
+    } else if (!e->session.removed) {
         group_release(&e->gd);
+    }
     removal_end_grace(e->removal);
     if (e->session.removed)
         close_for_removal(e);
@@ -370,8 +371,11 @@ static int find_again(struct export *e, const struct client *c)
 {
     int ret = may_retry(e) ? enter_group(e) : -ENODEV;
 
-    if (!ret && e->quarantined)
+    if (!ret && e->quarantined) {
         ret = group_hold(&e->gd, &e->quarantined_for, 0);
+        if (!ret)
+            group_keep(&e->gd);
+    }
     if (!ret) {
         log_info("the device is back");
         return 0;
@@ -438,6 +442,7 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
 
     e->holder = c;
     e->session = (struct session){
+        .gd = &e->gd,
         .device = e->gd.device,
         .as = e->gd.as,
         .peer = c->peer,
@@ -486,7 +491,9 @@ static int negotiate(struct client *c, const struct message *msg)
     ret = version_reply(&proposed, &offer, &payload, &len, &agreed);
     reply = ret ? NULL : connection_reply_buffer(c->connection, len);
     if (!reply) {
-        if (!e->quarantined)
+        if (e->quarantined)
+            group_keep(&e->gd);
+        else
             group_release(&e->gd);
         return -ENOMEM;
     }

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "bridge/domain.h"
+#include "bridge/hot_reset.h"
 #include "bridge/irq_relay.h"
+#include "bridge/reset.h"
 #include "proto/base/log.h"
 #include "server/tenant.h"
 
@@ -214,7 +216,7 @@ static void drop_hold(struct group_device *gd)
 {
     if (gd->as)
         address_space_set_peers(gd->as, NULL);
-    gd->held = false;
+    gd->held = gd->in_session = false;
     if (!--gd->group->holds)
         give_up_group(gd->group);
 }
@@ -264,7 +266,7 @@ static int hold(struct group_device *gd, const struct peer *who)
         return -ENODEV;
     }
     g->holds += !gd->held;
-    gd->held = true;
+    gd->held = gd->in_session = true;
     return 0;
 }
 
@@ -322,7 +324,7 @@ int group_enter(struct group_device *gd, struct groups *groups, struct host *hos
         return -ENOMEM;
     gd->group = g;
     gd->where = *where;
-    gd->held = false;
+    gd->held = gd->in_session = false;
     pthread_mutex_lock(&g->lock);
     TAILQ_INSERT_TAIL(&g->devices, gd, link);
     groups->n_devices++;
@@ -400,6 +402,13 @@ void group_forget(struct group_device *gd)
     pthread_mutex_unlock(&g->lock);
 }
 
+void group_keep(struct group_device *gd)
+{
+    pthread_mutex_lock(&gd->group->lock);
+    gd->in_session = false;
+    pthread_mutex_unlock(&gd->group->lock);
+}
+
 void group_release(struct group_device *gd)
 {
     struct group *g = gd->group;
@@ -408,6 +417,146 @@ void group_release(struct group_device *gd)
     drop_hold(gd);
     open_device(gd);
     pthread_mutex_unlock(&g->lock);
+}
+
+/*
+ * A hot reset, with the list's lock and that of each group that it touches: whoever is not in a
+ * session stays out of one until it is over. Nobody else takes two groups' locks.
+ */
+struct bus {
+    struct hot_reset_set set;
+    size_t n_groups;
+    struct group *groups[HOT_RESET_MOST];
+    int files[HOT_RESET_MOST];
+};
+
+static bool is_in_set(const struct hot_reset_set *set, const struct group_device *gd)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (!strcmp(set->functions[i].bdf, gd->where.bdf))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Those of the set that are in the group. -EPERM: one is used. One that is only not clean may be
+ * reset by anybody, and would otherwise wait for another such one on its bus, and that for it.
+ */
+static int count_members(const struct group *g, const struct group_device *asking, struct bus *bus,
+                         size_t *members)
+{
+    const struct group_device *gd;
+
+    *members = 0;
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        if (!is_in_set(&bus->set, gd))
+            continue;
+        if (gd != asking && gd->in_session) {
+            log_peer_warning("%s can't be reset: %s would be reset too, and it is in use",
+                             asking->where.bdf, gd->where.bdf);
+            return -EPERM;
+        }
+        ++*members;
+    }
+    return 0;
+}
+
+/* Locks the groups; a function that nobody exports is ours all the same if its group is. */
+static int lock_groups(struct group_device *asking, struct bus *bus)
+{
+    const struct group *own = asking->group;
+    struct group *g;
+    int ret = 0;
+
+    TAILQ_FOREACH(g, &own->groups->list, link)
+    {
+        size_t members;
+
+        if (ret || g->host != own->host)
+            continue;
+        pthread_mutex_lock(&g->lock);
+        ret = count_members(g, asking, bus, &members);
+        if (!ret && members)
+            bus->groups[bus->n_groups++] = g;
+        else
+            pthread_mutex_unlock(&g->lock);
+    }
+    return ret;
+}
+
+static void unlock_groups(struct bus *bus)
+{
+    while (bus->n_groups)
+        pthread_mutex_unlock(&bus->groups[--bus->n_groups]->lock);
+}
+
+/* The group's file is open if one of its devices is. A device that is held is its worker's to open.
+ */
+static int open_group(struct group *g)
+{
+    struct group_device *gd, *idle = NULL;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        if (gd->device)
+            return 0;
+        if (!gd->held)
+            idle = gd;
+    }
+    return idle ? open_device(idle) : -EPERM;
+}
+
+/* The files that prove to the kernel whose the devices are. */
+static int collect_files(struct bus *bus, size_t *n)
+{
+    *n = 0;
+    for (size_t i = 0; i < bus->n_groups; i++) {
+        struct group *g = bus->groups[i];
+        int ret = open_group(g);
+        int fd = ret ? -1 : domain_group_file(g->domain, g->number);
+
+        if (ret)
+            return ret;
+        if (fd >= 0)
+            bus->files[(*n)++] = fd;
+    }
+    return 0;
+}
+
+static int hot_reset_bus(struct group_device *gd, struct bus *bus)
+{
+    size_t n;
+    int ret = lock_groups(gd, bus);
+
+    if (!ret)
+        ret = collect_files(bus, &n);
+    if (!ret)
+        ret = hot_reset(gd->device, bus->files, n);
+    unlock_groups(bus);
+    return ret;
+}
+
+bool group_can_reset(struct group_device *gd)
+{
+    struct hot_reset_set set;
+
+    return reset_is_supported(gd->device) || !hot_reset_get_set(gd->device, &set);
+}
+
+int group_reset(struct group_device *gd)
+{
+    struct groups *groups = gd->group->groups;
+    struct bus bus = {0};
+    int ret;
+
+    if (reset_is_supported(gd->device) || hot_reset_get_set(gd->device, &bus.set))
+        return reset_device(gd->device);
+    pthread_mutex_lock(&groups->lock);
+    ret = hot_reset_bus(gd, &bus);
+    pthread_mutex_unlock(&groups->lock);
+    return ret;
 }
 
 bool group_device_is_open(struct group_device *gd)

@@ -29,6 +29,7 @@ struct group_device {
     struct group *group;
     struct sysfs_device where;
     bool held;                /* in a session, or not clean since its last one */
+    bool in_session;          /* under the group's lock */
     int err_event, req_event; /* for irq_relay_watch; the export's, set before group_enter */
     /* The worker's while held, else under the group's lock. NULL: not open. */
     struct device *device;
@@ -77,6 +78,22 @@ void group_rebuild(struct group_device *gd);
  * that is held, and stays so if it is not clean.
  */
 void group_forget(struct group_device *gd);
+
+/*
+ * Whether the device can be reset: on its own, or with all that is on its bus or in its slot
+ * (hot_reset.h), as group_reset says.
+ */
+bool group_can_reset(struct group_device *gd);
+
+/*
+ * Resets a device that is held: on its own if it can, else with its whole bus or slot, as long as
+ * nobody uses the other devices there. Those stay closed to sessions meanwhile. As reset_device(),
+ * and -EPERM: a device that would be reset too is in a session, or not this daemon's.
+ */
+int group_reset(struct group_device *gd);
+
+/* The session has ended, but the device is not clean: it stays with its holder. */
+void group_keep(struct group_device *gd);
 
 /* The device is clean, and free for the next client. */
 void group_release(struct group_device *gd);

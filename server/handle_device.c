@@ -4,7 +4,6 @@
 
 #include "bridge/device.h"
 #include "bridge/irq.h"
-#include "bridge/reset.h"
 #include "proto/validate.h"
 #include "server/handlers.h"
 
@@ -25,7 +24,8 @@ int handle_device_get_info(struct session *s, struct request *req)
         return -ENOMEM;
     out = (struct vfio_user_device_info){
         .argsz = sizeof(out),
-        .flags = info->flags & (VFIO_USER_DEVICE_FLAGS_RESET | VFIO_USER_DEVICE_FLAGS_PCI),
+        .flags = (info->flags & VFIO_USER_DEVICE_FLAGS_PCI) |
+                 (session_can_reset(s) ? VFIO_USER_DEVICE_FLAGS_RESET : 0),
         .num_regions = info->num_regions,
         .num_irqs = info->num_irqs,
     };
@@ -35,7 +35,7 @@ int handle_device_get_info(struct session *s, struct request *req)
 
 int handle_device_reset(struct session *s, struct request *req)
 {
-    int ret = reset_device(s->device);
+    int ret = session_reset(s);
 
     (void)req;
     return ret ? ret : irq_rearm(s->device);

@@ -9,6 +9,7 @@
 #include "bridge/migration.h"
 #include "bridge/reset.h"
 #include "proto/base/log.h"
+#include "server/group.h"
 
 bool session_can_migrate(struct device *dev, bool guess_dirty)
 {
@@ -50,6 +51,16 @@ void session_note_error(struct session *s, int err)
         s->gone = config_space_is_gone(s->device);
 }
 
+bool session_can_reset(const struct session *s)
+{
+    return s->gd ? group_can_reset(s->gd) : reset_is_supported(s->device);
+}
+
+int session_reset(struct session *s)
+{
+    return s->gd ? group_reset(s->gd) : reset_device(s->device);
+}
+
 static bool failed(const char *step, int ret)
 {
     if (ret)
@@ -74,7 +85,7 @@ enum session_end session_teardown(struct session *s)
     failed("disabling interrupts", irq_disable_all(s->device));
     failed("ending the dirty log", dirty_stop(s->device));
     migration_end_stream(s->device);
-    unreset = !reset_is_supported(s->device) || reset_device(s->device);
+    unreset = !session_can_reset(s) || session_reset(s);
     failed("switching decode off", config_space_stop_decode(s->device));
     broken |= failed("unmapping memory", address_space_unmap_all(s->as));
     if (!s->removed)

@@ -11,7 +11,10 @@
 #include "proto/version.h"
 #include "server/quota.h"
 
+struct group_device;
+
 struct session {
+    struct group_device *gd; /* NULL: the device is in no group; it is reset on its own only */
     struct device *device;
     struct address_space *as;
     struct peer peer;
@@ -41,6 +44,10 @@ void session_settle(struct session *s);
  * any more.
  */
 void session_note_error(struct session *s, int err);
+
+/* Resets the device, by what ways there are: group_reset() or reset_device(). */
+int session_reset(struct session *s);
+bool session_can_reset(const struct session *s);
 
 /* What a session has left behind. */
 enum session_end {

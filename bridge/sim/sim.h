@@ -48,8 +48,8 @@ const char *sim_model_name(size_t index);
 /*
  * Adds a device of a model, bound to vfio-pci, in a new IOMMU group of its own; or, with "-noiommu"
  * behind the model's name, without an IOMMU, in VFIO's no-IOMMU mode.
- * bdf (at least 13 bytes) receives its address, "0000:00:01.0" upwards; all are on root buses,
- * where no bus can be reset. Returns 0, -ENOENT for a model that does not exist, -ENOMEM, -ENOSPC.
+ * bdf (at least 13 bytes) receives its address, "0000:00:01.0" upwards; all are on root buses
+ * at first. Returns 0, -ENOENT for a model that does not exist, -ENOMEM, -ENOSPC.
  */
 int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size);
 
@@ -81,6 +81,9 @@ void sim_set_rawio(struct sim *sim, bool capable);
 int sim_set_virtual_function(struct sim *sim, const char *bdf, const char *pf_bdf);
 /* Takes the reset method away: no RESET flag, RESET answers EINVAL. */
 int sim_set_no_reset(struct sim *sim, const char *bdf);
+/* Puts the device behind a port, with the others of that number; the bus can be reset then. 0, the
+ * default: on a root bus, where no bus can be reset. Its address stays. */
+int sim_set_bus(struct sim *sim, const char *bdf, unsigned bus);
 /* errno that open(path) fails with from now on; 0: none. */
 int sim_set_open_error(struct sim *sim, const char *path, int err);
 /* RLIMIT_MEMLOCK as pinning sees it, in bytes of all containers and IOASes; UINT64_MAX (the

@@ -5,7 +5,7 @@
  * the client's configuration space anew. The last close does the reverse, so that a device without
  * a reset method keeps its registers for the next user.
  *
- * All devices are on root buses, where a bus reset is not to be had.
+ * On a root bus a bus reset is not to be had.
  */
 #include "bridge/sim/sim_device.h"
 
@@ -19,6 +19,7 @@
 #include "bridge/sim/sim_eeh.h"
 #include "bridge/sim/sim_feature.h"
 #include "bridge/sim/sim_group.h"
+#include "bridge/sim/sim_hot_reset.h"
 #include "bridge/sim/sim_info.h"
 #include "bridge/sim/sim_internal.h"
 #include "bridge/uapi_compat.h"
@@ -72,7 +73,7 @@ bool sim_device_has_driver(const struct sim_device *dev, const char *driver)
 }
 
 /* The kernel saves and restores the configuration around a reset: COMMAND survives it. */
-static void reset(struct sim_device *dev)
+void sim_device_reset(struct sim_device *dev)
 {
     uint16_t command;
 
@@ -92,7 +93,7 @@ void sim_device_bus_reset(struct sim_device *dev)
     uint16_t command;
 
     pthread_mutex_lock(&dev->lock);
-    reset(dev);
+    sim_device_reset(dev);
     command = (uint16_t)sim_pci_read(dev, PCI_COMMAND, 2);
     sim_pci_set_command(dev, command & (uint16_t)~PCI_COMMAND_MASTER);
     pthread_mutex_unlock(&dev->lock);
@@ -110,7 +111,7 @@ static void enable(struct sim_device *dev)
     sim_pci_set_command(dev, command | PCI_COMMAND_MEMORY);
     dev->reset_works = dev->has_reset;
     if (dev->reset_works)
-        reset(dev);
+        sim_device_reset(dev);
     sim_migration_reset(dev);
     sim_config_open(dev);
     pthread_mutex_unlock(&dev->lock);
@@ -125,7 +126,7 @@ static void disable(struct sim_device *dev)
     sim_irq_close(dev);
     sim_config_close(dev);
     if (dev->reset_works)
-        reset(dev);
+        sim_device_reset(dev);
     sim_migration_reset(dev);
     sim_log_close(dev);
     pthread_mutex_unlock(&dev->lock);
@@ -139,38 +140,29 @@ static int do_reset(struct sim_device *dev, void *arg)
     if (dev->gone)
         return -ENOTTY; /* it does not become ready */
     sim_dmabuf_move(dev, true);
-    reset(dev);
+    sim_device_reset(dev);
     sim_dmabuf_move(dev, !sim_config_memory_enabled(dev));
     return 0;
-}
-
-static int hot_reset(struct sim_device *dev, void *arg)
-{
-    uint32_t argsz;
-    int ret = sim_copy_in(&argsz, arg, sizeof(argsz));
-
-    (void)dev;
-    if (ret)
-        return ret;
-    return argsz < sizeof(struct vfio_pci_hot_reset) ? -EINVAL : -ENODEV;
 }
 
 static const struct {
     unsigned long request;
     int (*call)(struct sim_device *dev, void *arg); /* with the device's lock held */
 } ioctls[] = {
-    {VFIO_DEVICE_GET_INFO,               sim_info_get_device},
-    {VFIO_DEVICE_GET_REGION_INFO,        sim_info_get_region},
-    {VFIO_DEVICE_GET_IRQ_INFO,           sim_info_get_irq   },
-    {VFIO_DEVICE_SET_IRQS,               sim_irq_set        },
-    {VFIO_DEVICE_RESET,                  do_reset           },
-    {VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, hot_reset          },
-    {VFIO_DEVICE_PCI_HOT_RESET,          hot_reset          },
-    {VFIO_DEVICE_FEATURE,                sim_feature        },
+    {VFIO_DEVICE_GET_INFO,        sim_info_get_device},
+    {VFIO_DEVICE_GET_REGION_INFO, sim_info_get_region},
+    {VFIO_DEVICE_GET_IRQ_INFO,    sim_info_get_irq   },
+    {VFIO_DEVICE_SET_IRQS,        sim_irq_set        },
+    {VFIO_DEVICE_RESET,           do_reset           },
+    {VFIO_DEVICE_FEATURE,         sim_feature        },
 };
 
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg)
 {
+    if (request == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO)
+        return sim_hot_reset_info(dev, arg);
+    if (request == VFIO_DEVICE_PCI_HOT_RESET)
+        return sim_hot_reset(dev, arg);
     for (size_t i = 0; i < ARRAY_SIZE(ioctls); i++) {
         int ret;
 

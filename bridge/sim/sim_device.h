@@ -37,6 +37,7 @@ struct sim_device {
     struct sim_group *group;
     char driver[32];
     bool has_reset;
+    unsigned bus;    /* behind a port, by number; 0: a root bus */
     unsigned opened; /* descriptors */
     struct sim_token token;
 
@@ -70,6 +71,9 @@ void sim_device_free(struct sim_device *dev);
  * each holds the group open.
  */
 int sim_device_open(struct sim_file *group_file, const char *name);
+
+/* As by a reset of the bus or of the function itself. With the device's lock held. */
+void sim_device_reset(struct sim_device *dev);
 
 /* The calls on a descriptor of the device that is open. */
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg);

@@ -141,6 +141,17 @@ int sim_set_dma_log(struct sim *sim, const char *bdf, bool on, uint64_t page_siz
     return ret;
 }
 
+int sim_set_bus(struct sim *sim, const char *bdf, unsigned bus)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+
+    if (!dev)
+        return -ENODEV;
+    dev->bus = bus;
+    pthread_mutex_unlock(&sim->lock);
+    return 0;
+}
+
 int sim_set_open_error(struct sim *sim, const char *path, int err)
 {
     struct sim_open_error *e = malloc(sizeof(*e) + strlen(path) + 1);

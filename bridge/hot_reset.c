@@ -1,0 +1,100 @@
+#include "bridge/hot_reset.h"
+
+#include <errno.h>
+#include <linux/vfio.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bridge/config_space.h"
+#include "bridge/device_internal.h"
+#include "bridge/peers.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/log.h"
+
+enum {
+    RETRIES = 50,
+    RETRY_MS = 100,
+    /* VFIO_PCI_HOT_RESET_FLAG_DEV_ID (6.5): what would be a group is the id of a device in the
+     * caller's iommufd. */
+    FLAG_DEV_ID = 1 << 0,
+};
+
+static void take_functions(const struct vfio_pci_hot_reset_info *info, struct hot_reset_set *set)
+{
+    set->count = info->count;
+    for (size_t i = 0; i < set->count; i++) {
+        const struct vfio_pci_dependent_device *d = &info->devices[i];
+        struct hot_reset_function *f = &set->functions[i];
+
+        snprintf(f->bdf, sizeof(f->bdf), "%04x:%02x:%02x.%u", d->segment, d->bus, d->devfn >> 3,
+                 d->devfn & 7u);
+        f->group = info->flags & FLAG_DEV_ID ? -1 : (int)d->group_id;
+    }
+}
+
+int hot_reset_get_set(struct device *dev, struct hot_reset_set *set)
+{
+    const size_t size = sizeof(struct vfio_pci_hot_reset_info) +
+                        HOT_RESET_MOST * sizeof(struct vfio_pci_dependent_device);
+    cleanup_free_ struct vfio_pci_hot_reset_info *info = calloc(1, size);
+    int ret;
+
+    if (dev->fd < 0)
+        return -ENODEV;
+    if (!info)
+        return -ENOMEM;
+    info->argsz = (uint32_t)size;
+    ret = host_ioctl(dev->host, dev->fd, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info);
+    if (ret == -ENODEV)
+        return ret;
+    if (ret == -ENOSPC || (ret >= 0 && info->count > HOT_RESET_MOST))
+        ret = -E2BIG;
+    if (ret < 0) {
+        log_peer_warning("GET_PCI_HOT_RESET_INFO of %s: %s", dev->where.bdf, strerror(-ret));
+        return ret;
+    }
+    take_functions(info, set);
+    return 0;
+}
+
+static int reset_with_retries(struct device *dev, struct vfio_pci_hot_reset *request)
+{
+    const struct timespec pause = {.tv_nsec = RETRY_MS * 1000000L};
+    int ret = host_ioctl(dev->host, dev->fd, VFIO_DEVICE_PCI_HOT_RESET, request);
+
+    for (int i = 0; (ret == -EBUSY || ret == -EAGAIN) && i < RETRIES; i++) {
+        nanosleep(&pause, NULL);
+        ret = host_ioctl(dev->host, dev->fd, VFIO_DEVICE_PCI_HOT_RESET, request);
+    }
+    /* That a group or device is missing. */
+    return ret == -EINVAL ? -EPERM : ret < 0 ? ret : 0;
+}
+
+int hot_reset(struct device *dev, const int *group_files, size_t n)
+{
+    const size_t size = sizeof(struct vfio_pci_hot_reset) + n * sizeof(*group_files);
+    cleanup_free_ struct vfio_pci_hot_reset *request = calloc(1, size);
+    int ret;
+
+    if (dev->fd < 0)
+        return -ENODEV;
+    if (!request)
+        return -ENOMEM;
+    request->argsz = (uint32_t)size;
+    request->count = (uint32_t)n;
+    if (n)
+        memcpy(request->group_fds, group_files, n * sizeof(*group_files));
+    ret = config_space_stop_dma(dev);
+    if (ret)
+        return ret;
+    if (dev->peer)
+        peers_withdraw(dev->peer);
+    ret = reset_with_retries(dev, request);
+    if (dev->peer)
+        peers_publish(dev->peer);
+    if (ret)
+        log_peer_warning("hot reset of %s: %s", dev->where.bdf, strerror(-ret));
+    return ret;
+}
