@@ -118,7 +118,7 @@ int irq_relay_watch(struct device *dev, int err, int req)
     return irq_relay_arm(dev);
 }
 
-void irq_relay_send(struct device *dev, uint32_t index)
+static void relay(struct device *dev, uint32_t index)
 {
     int fd = dev->fd < 0 ? -1 : clients_eventfd(dev, index);
     int ret = fd < 0 ? 0 : signal_client(dev, index, fd);
@@ -126,4 +126,14 @@ void irq_relay_send(struct device *dev, uint32_t index)
     if (ret)
         log_peer_warning("irq index %u of %s is not relayed to its client: %s", index,
                          dev->where.bdf, strerror(-ret));
+}
+
+void irq_relay_error(struct device *dev)
+{
+    relay(dev, VFIO_PCI_ERR_IRQ_INDEX);
+}
+
+void irq_relay_request(struct device *dev)
+{
+    relay(dev, VFIO_PCI_REQ_IRQ_INDEX);
 }

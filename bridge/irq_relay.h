@@ -19,5 +19,6 @@
  */
 int irq_relay_watch(struct device *dev, int err, int req);
 
-/* Signals the client's eventfd of the index, if it has registered one. An error is logged. */
-void irq_relay_send(struct device *dev, uint32_t index);
+/* Signal the client's eventfd of ERR, of REQ, if it has registered one. An error is logged. */
+void irq_relay_error(struct device *dev);
+void irq_relay_request(struct device *dev);

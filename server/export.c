@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
-#include <linux/vfio.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +11,6 @@
 #include <time.h>
 
 #include "auth/peer.h"
-#include "bridge/config_space.h"
 #include "bridge/irq_relay.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -304,8 +302,8 @@ static void on_removal_requested(void *arg)
         close_for_removal(e);
         return;
     }
-    irq_relay_send(e->session.device, VFIO_PCI_REQ_IRQ_INDEX);
-    if (config_space_is_gone(e->session.device))
+    irq_relay_request(e->session.device);
+    if (session_is_gone(&e->session))
         seconds = 0;
     if (!e->session.removed)
         log_warning("the host wants the device back: its client has %u seconds", seconds);
@@ -322,7 +320,7 @@ static void on_device_error(void *arg)
 
     log_warning("the device reports an error that it could not correct (AER)");
     if (e->holder)
-        irq_relay_send(e->session.device, VFIO_PCI_ERR_IRQ_INDEX);
+        irq_relay_error(e->session.device);
 }
 
 static const struct removal_callbacks removal_callbacks = {

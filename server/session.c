@@ -44,11 +44,16 @@ void session_settle(struct session *s)
     s->charged = (struct quota_amount){.maps = held.maps, .bytes = held.backed_bytes};
 }
 
+bool session_is_gone(const struct session *s)
+{
+    return config_space_is_gone(s->device);
+}
+
 /* ENOTTY is what the kernel says of the reset of such a device. */
 void session_note_error(struct session *s, int err)
 {
     if (err == -EIO || err == -ENODEV || err == -ENOTTY)
-        s->gone = config_space_is_gone(s->device);
+        s->gone = session_is_gone(s);
 }
 
 bool session_can_reset(const struct session *s)

@@ -39,6 +39,9 @@ int session_charge(struct session *s, struct quota_amount amount);
 /* Gives back what is charged beyond what the address space holds now. */
 void session_settle(struct session *s);
 
+/* True if nothing answers any more where the device was. */
+bool session_is_gone(const struct session *s);
+
 /*
  * After a request that failed: err is the handler's. Notes it in gone if the device does not answer
  * any more.

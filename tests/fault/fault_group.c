@@ -58,6 +58,7 @@ static int enter(struct use *u, unsigned i)
     struct sysfs_device where;
     int ret = sysfs_find_device(u->m->host, u->bdfs[i], &where);
 
+    u->devices[i].err_event = u->devices[i].req_event = -1;
     return ret ? ret : group_enter(&u->devices[i], u->groups, u->m->host, &where, kind);
 }
 

@@ -139,7 +139,7 @@ static void test_reopen(void **state)
     expect_fd(ERR, OWN_ERR, 0);
     expect_fd(REQ, OWN_REQ, 0);
     assert_int_equal(device_reopen(m.dev), 0);
-    irq_relay_send(m.dev, REQ);
+    irq_relay_request(m.dev);
     assert_int_equal(fd_count_open(), fds_before);
 }
 
@@ -149,14 +149,14 @@ static void test_send(void **state)
 
     (void)state;
     watch();
-    irq_relay_send(m.dev, ERR);
-    irq_relay_send(m.dev, REQ);
+    irq_relay_error(m.dev);
+    irq_relay_request(m.dev);
     err = give(ERR, OWN_ERR);
     req = give(REQ, OWN_REQ);
     expect_loan(ERR, err, true, OWN_ERR);
-    irq_relay_send(m.dev, ERR);
+    irq_relay_error(m.dev);
     expect_loan(REQ, req, true, OWN_REQ);
-    irq_relay_send(m.dev, REQ);
+    irq_relay_request(m.dev);
 }
 
 /* Whatever fails, the owner's is put back. */
@@ -168,15 +168,15 @@ static void test_send_fails(void **state)
     watch();
     req = give(REQ, OWN_REQ);
     expect_fd(REQ, req, -EIO);
-    irq_relay_send(m.dev, REQ);
+    irq_relay_request(m.dev);
     expect_fd(REQ, req, 0);
     expect_set(REQ, NONE | TRIGGER, NULL, -EIO);
     expect_fd(REQ, OWN_REQ, 0);
-    irq_relay_send(m.dev, REQ);
+    irq_relay_request(m.dev);
     expect_fd(REQ, req, 0);
     expect_set(REQ, NONE | TRIGGER, NULL, 0);
     expect_fd(REQ, OWN_REQ, -EIO);
-    irq_relay_send(m.dev, REQ);
+    irq_relay_request(m.dev);
 }
 
 static void test_loopback(void **state)
@@ -236,7 +236,7 @@ static void test_no_eventfd(void **state)
     assert_int_equal(wrong, kept);
     fd_close(&wrong);
     expect_loan(REQ, req, true, OWN_REQ);
-    irq_relay_send(m.dev, REQ);
+    irq_relay_request(m.dev);
 }
 
 #define relay_test(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
