@@ -44,9 +44,10 @@ void session_settle(struct session *s)
     s->charged = (struct quota_amount){.maps = held.maps, .bytes = held.backed_bytes};
 }
 
+/* What EEH has cut off reads the same, and comes back. */
 bool session_is_gone(const struct session *s)
 {
-    return config_space_is_gone(s->device);
+    return address_space_kind(s->as) != IOMMU_SPAPR && config_space_is_gone(s->device);
 }
 
 /* ENOTTY is what the kernel says of the reset of such a device. */
