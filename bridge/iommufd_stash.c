@@ -264,10 +264,10 @@ static int get_piece(struct iommufd_stash *stash, const struct span *span, int f
 
 int iommufd_stash_map(struct iommufd_stash *stash, const struct iommufd_range *range,
                       uint32_t dev_id, int fd, uint64_t offset, uint64_t *size,
-                      struct stash_piece **out)
+                      struct stash_piece **piece)
 {
     struct iommufd_range part = *range;
-    struct stash_piece *piece;
+    struct stash_piece *from;
     struct span span;
     int ret = get_span(fd, offset, range->size, &span);
 
@@ -275,18 +275,18 @@ int iommufd_stash_map(struct iommufd_stash *stash, const struct iommufd_range *r
         return ret;
     if (!stash->limit || !make(stash, dev_id))
         return -EOPNOTSUPP;
-    ret = get_piece(stash, &span, fd, &piece);
+    ret = get_piece(stash, &span, fd, &from);
     if (ret)
         return ret;
-    part.size = MIN(range->size, piece->span.last - offset + 1);
+    part.size = MIN(range->size, from->span.last - offset + 1);
     ret = iommufd_context_copy(stash->context, &part, stash->ioas,
-                               piece->iova + (offset - piece->span.first));
+                               from->iova + (offset - from->span.first));
     if (ret)
         return ret;
-    if (!piece->users++)
-        TAILQ_REMOVE(&stash->unused, piece, unused);
+    if (!from->users++)
+        TAILQ_REMOVE(&stash->unused, from, unused);
     *size = part.size;
-    *out = piece;
+    *piece = from;
     return 0;
 }
 

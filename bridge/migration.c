@@ -168,7 +168,7 @@ static int wait_for(struct device *dev, struct wait *w, short events)
     int ret;
 
     if (!w->until)
-        w->until = now_ms() + WAIT_SECONDS * 1000;
+        w->until = now_ms() + WAIT_SECONDS * 1000L;
     if (now_ms() >= w->until)
         return -ETIMEDOUT;
     if (w->was_ready)
