@@ -9,6 +9,7 @@
 
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
+#include "bridge/migration.h"
 #include "bridge/peers.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
@@ -96,5 +97,7 @@ int hot_reset(struct device *dev, const int *group_files, size_t n)
         peers_publish(dev->peer);
     if (ret)
         log_peer_warning("hot reset of %s: %s", dev->where.bdf, strerror(-ret));
+    else
+        migration_end_stream(dev);
     return ret;
 }
