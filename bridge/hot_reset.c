@@ -11,15 +11,13 @@
 #include "bridge/device_internal.h"
 #include "bridge/migration.h"
 #include "bridge/peers.h"
+#include "bridge/uapi_compat.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
 enum {
     RETRIES = 50,
     RETRY_MS = 100,
-    /* VFIO_PCI_HOT_RESET_FLAG_DEV_ID (6.5): what would be a group is the id of a device in the
-     * caller's iommufd. */
-    FLAG_DEV_ID = 1 << 0,
 };
 
 static void take_functions(const struct vfio_pci_hot_reset_info *info, struct hot_reset_set *set)
@@ -31,7 +29,7 @@ static void take_functions(const struct vfio_pci_hot_reset_info *info, struct ho
 
         snprintf(f->bdf, sizeof(f->bdf), "%04x:%02x:%02x.%u", d->segment, d->bus, d->devfn >> 3,
                  d->devfn & 7u);
-        f->group = info->flags & FLAG_DEV_ID ? -1 : (int)d->group_id;
+        f->group = info->flags & UAPI_VFIO_HOT_RESET_DEV_ID ? -1 : (int)d->group_id;
     }
 }
 

@@ -128,6 +128,13 @@ struct uapi_vfio_attach_pt {
     uint32_t pt_id;
 };
 
+/*
+ * VFIO_DEVICE_GET_PCI_HOT_RESET_INFO's answer for such a device: what would be a group is the id of
+ * a device in the caller's iommufd; and all of them are bound to it.
+ */
+#define UAPI_VFIO_HOT_RESET_DEV_ID       (1u << 0)
+#define UAPI_VFIO_HOT_RESET_DEV_ID_OWNED (1u << 1)
+
 /* <linux/vfio.h>, VFIO_DEVICE_FEATURE: GET answers a descriptor of ranges of a BAR. */
 #define UAPI_VFIO_DEVICE_FEATURE_DMA_BUF 11
 

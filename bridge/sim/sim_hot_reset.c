@@ -11,10 +11,9 @@
 #include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/uapi_compat.h"
 
 enum {
-    FLAG_DEV_ID = 1 << 0,
-    FLAG_DEV_ID_OWNED = 1 << 1,
     MOST_GROUPS = 32,
 };
 
@@ -52,7 +51,7 @@ static int fill_info(struct sim_device *dev, struct vfio_pci_hot_reset_info *inf
 
     if (!dev->bus)
         return -ENODEV;
-    info->flags = by_cdev ? FLAG_DEV_ID | FLAG_DEV_ID_OWNED : 0;
+    info->flags = by_cdev ? UAPI_VFIO_HOT_RESET_DEV_ID | UAPI_VFIO_HOT_RESET_DEV_ID_OWNED : 0;
     info->count = 0;
     for (struct sim_device *d = NULL; (d = next_on_bus(dev, d)); info->count++) {
         if (info->count < room)

@@ -5,12 +5,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "bridge/uapi_compat.h"
 #include "proto/base/arith.h"
 #include "tests/unit/fake_device.h"
 
 enum {
     TRIES = 51,
-    FLAG_DEV_ID = 1,
 };
 
 struct info {
@@ -83,7 +83,7 @@ static void test_set(void **state)
     assert_string_equal(set.functions[1].bdf, "0010:fe:1f.7");
     assert_int_equal(set.functions[1].group, 9);
 
-    info.flags = FLAG_DEV_ID;
+    info.flags = UAPI_VFIO_HOT_RESET_DEV_ID;
     expect_info(&info, 0);
     assert_int_equal(hot_reset_get_set(m.dev, &set), 0);
     assert_int_equal(set.functions[0].group, -1);
