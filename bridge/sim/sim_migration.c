@@ -199,7 +199,7 @@ static int change_state(struct sim_device *dev, uint32_t to, bool *opened)
     struct sim_migration *m = &dev->migration;
 
     while (m->state != to) {
-        uint32_t next;
+        uint32_t next = to;
         int ret = sim_migration_next(m->setup.flags, m->state, to, &next);
 
         if (!ret)
