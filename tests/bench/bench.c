@@ -57,7 +57,7 @@ static void usage(FILE *out)
         "  --case NAME    only this case, one of those below\n"
         "  --growth       the cases of growth instead, in the mode block if no other is given:\n"
         "                 the medians of all N mappings, of the first and of the last tenth\n"
-        "  --remap        64 MiB that are mapped again and again instead, without and with\n"
+        "  --remap        1 GiB that is mapped again and again instead, without and with\n"
         "                 --stable-memory, in the mode block if no other is given\n"
         "  --mode MODE    only this mode: block (everybody sleeps), poll (busy polling)\n"
         "  --seconds S    for each case and mode (default %g)\n"

@@ -13,16 +13,16 @@
 
 enum {
     IOVA = 0x40000000,
-    SIZE = 64 << 20,
-    ROUNDS = 50,
+    SIZE = 1 << 30,
+    ROUNDS = 5,
 };
 
 static const struct {
     const char *name;
     unsigned long stable_memory;
 } cases[REMAPS] = {
-    {"remap_64m",        0   },
-    {"remap_64m_stable", SIZE},
+    {"remap_1g",        0   },
+    {"remap_1g_stable", SIZE},
 };
 
 const char *remap_name(unsigned i)

@@ -3,7 +3,7 @@
  * boots: with iommufd, without and with --stable-memory, which keeps the pins.
  *
  * The simulated kernel's pin is a populated mapping of the file: its pages are allocated with the
- * first one, so the memory is less than a guest's.
+ * first one.
  */
 #pragma once
 
@@ -13,7 +13,7 @@ enum {
     REMAPS = 2,
 };
 
-/* "remap_64m", "remap_64m_stable" */
+/* "remap_1g", "remap_1g_stable" */
 const char *remap_name(unsigned i);
 
 /* Medians. */
