@@ -9,7 +9,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <search.h>
 #include <stdbool.h>
@@ -21,7 +20,6 @@
 #include "bridge/iommufd_context.h"
 #include "bridge/iommufd_stash.h"
 #include "proto/base/arith.h"
-#include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
 struct piece_key {
