@@ -119,7 +119,7 @@ static int explain(const struct device *dev, const char *what, uint32_t index, u
 {
     if (ret != -EOPNOTSUPP && ret != -ENOTTY)
         log_peer_warning("%s 0x%" PRIx64 " bytes at 0x%" PRIx64 " of BAR %u of %s: %s", what, size,
-                         offset, index, device_bdf(dev), strerror(-ret));
+                         offset, index, device_name(dev), strerror(-ret));
     return ret;
 }
 

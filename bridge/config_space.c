@@ -27,7 +27,7 @@ static int clear_command_bits(struct device *dev, uint16_t bits)
             region_read(dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, &command, sizeof(command));
     if (!ret && command & htole16(bits)) {
         log_peer_warning("%s keeps bits 0x%x of its COMMAND register set (it reads 0x%x)",
-                         device_bdf(dev), bits, le16toh(command));
+                         device_name(dev), bits, le16toh(command));
         ret = -EIO;
     }
     return ret;

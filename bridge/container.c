@@ -72,27 +72,27 @@ static int open_group_file(struct host *host, const struct sysfs_device *dev)
     if (fd == -EPERM && dev->noiommu) {
         log_error("the kernel opens %s for %s to nobody without CAP_SYS_RAWIO: run vfio-userd as "
                   "root, or give it that capability",
-                  path, dev->bdf);
+                  path, dev->name);
         return fd;
     }
     switch (fd) {
     case -EBUSY:
-        log_error("the IOMMU group of %s is busy: another process has %s open", dev->bdf, path);
+        log_error("the IOMMU group of %s is busy: another process has %s open", dev->name, path);
         break;
     case -EACCES:
     case -EPERM:
         log_error("no permission to open %s for %s: run vfio-userd as root, or make its user the "
                   "file's owner (chown USER %s)",
-                  path, dev->bdf, path);
+                  path, dev->name, path);
         break;
     case -ENOENT:
         log_error("there is no %s for %s: the kernel runs VFIO without groups, or /dev of this "
                   "process lacks it",
-                  path, dev->bdf);
+                  path, dev->name);
         break;
     default:
         if (fd < 0)
-            log_error("can't open %s for %s: %s", path, dev->bdf, strerror(-fd));
+            log_error("can't open %s for %s: %s", path, dev->name, strerror(-fd));
     }
     return fd;
 }
@@ -111,11 +111,11 @@ static int check_viable(struct host *host, int group, const struct sysfs_device 
         return 0;
     if (sysfs_find_blocker(host, dev->group, &blocker))
         log_error("IOMMU group %d of %s is not viable: a device in it is in use by a native driver",
-                  dev->group, dev->bdf);
+                  dev->group, dev->name);
     else
         log_error("IOMMU group %d of %s is not viable: %s in it is bound to %s; bind that one to "
                   "vfio-pci too, or unbind it",
-                  dev->group, dev->bdf, blocker.bdf, blocker.driver);
+                  dev->group, dev->name, blocker.name, blocker.driver);
     return -EBUSY;
 }
 
@@ -131,9 +131,9 @@ static int set_model(struct container *c, const struct sysfs_device *dev)
         ret = host_ioctl(c->host, c->fd, VFIO_SET_IOMMU, (void *)c->model->id);
     }
     if (ret == -EPERM)
-        log_error("the kernel refuses %s: %s", dev->bdf, c->model->refused);
+        log_error("the kernel refuses %s: %s", dev->name, c->model->refused);
     else if (ret < 0)
-        log_error("SET_IOMMU for %s: %s", dev->bdf, strerror(-ret));
+        log_error("SET_IOMMU for %s: %s", dev->name, strerror(-ret));
     c->model_set = ret >= 0;
     return ret < 0 ? ret : 0;
 }
@@ -192,15 +192,15 @@ int container_join(struct container *c, const struct sysfs_device *dev, bool *jo
 int container_open_device(struct container *c, const struct sysfs_device *dev, int *fd)
 {
     const struct container_group *g = find_group(c, dev->group);
-    char name[sizeof(dev->bdf) + sizeof(" vf_token=") + sizeof(dev->vf_token)];
+    char name[sizeof(dev->name) + sizeof(" vf_token=") + sizeof(dev->vf_token)];
     int ret;
 
-    snprintf(name, sizeof(name), "%s%s%s", dev->bdf, dev->vf_token[0] ? " vf_token=" : "",
+    snprintf(name, sizeof(name), "%s%s%s", dev->name, dev->vf_token[0] ? " vf_token=" : "",
              dev->vf_token);
     ret = host_ioctl(c->host, g->fd, VFIO_GROUP_GET_DEVICE_FD, name);
     if (ret < 0) {
         if (!vf_token_explain(dev, ret, "its group has no container"))
-            log_error("can't open %s by its group %d: %s", dev->bdf, dev->group, strerror(-ret));
+            log_error("can't open %s by its group %d: %s", dev->name, dev->group, strerror(-ret));
         return ret;
     }
     *fd = ret;

@@ -32,16 +32,16 @@ static int read_info(struct device *dev)
                         offsetof(struct vfio_device_info, num_irqs) + sizeof(in.num_irqs), &buf,
                         &len);
     if (ret) {
-        log_error("DEVICE_GET_INFO of %s: %s", dev->where.bdf, strerror(-ret));
+        log_error("DEVICE_GET_INFO of %s: %s", dev->where.name, strerror(-ret));
         return ret;
     }
     got = buf;
     if (!(got->flags & VFIO_DEVICE_FLAGS_PCI)) {
-        log_error("%s is no PCI device to VFIO (flags 0x%x)", dev->where.bdf, got->flags);
+        log_error("%s is no PCI device to VFIO (flags 0x%x)", dev->where.name, got->flags);
         return -ENOTSUP;
     }
     if (got->num_regions > MAX_REGIONS || got->num_irqs > MAX_IRQS) {
-        log_error("%s says that it has %u regions and %u irq indexes", dev->where.bdf,
+        log_error("%s says that it has %u regions and %u irq indexes", dev->where.name,
                   got->num_regions, got->num_irqs);
         return -EPROTO;
     }
@@ -137,7 +137,7 @@ const struct device_info *device_get_info(const struct device *dev)
     return &dev->info;
 }
 
-const char *device_bdf(const struct device *dev)
+const char *device_name(const struct device *dev)
 {
-    return dev->where.bdf;
+    return dev->where.name;
 }

@@ -46,4 +46,4 @@ int device_join_peers(struct device *dev, struct peers *peers);
 void device_leave_peers(struct device *dev);
 
 const struct device_info *device_get_info(const struct device *dev);
-const char *device_bdf(const struct device *dev);
+const char *device_name(const struct device *dev);

@@ -185,7 +185,7 @@ static int ask_to_start(struct device *dev, uint64_t *page_size)
     if (ret)
         return ret;
     if (!is_pow2(control.page_size) || control.page_size >> MAX_PAGE_SHIFT > 1) {
-        log_error("dirty log of %s: the driver's page size is 0x%" PRIx64, dev->where.bdf,
+        log_error("dirty log of %s: the driver's page size is 0x%" PRIx64, dev->where.name,
                   (uint64_t)control.page_size);
         ask_to_stop(dev);
         return -EPROTO;
@@ -283,14 +283,14 @@ int dirty_start(struct device *dev, enum dirty_policy policy, const struct range
         policy = DIRTY_EXACT;
     if (ret && ret != -ENODEV && policy == DIRTY_ALL_WRITABLE) {
         log_peer_info("%s can't log what it writes (%s): all writable memory counts as dirty",
-                      dev->where.bdf, strerror(-ret));
+                      dev->where.name, strerror(-ret));
         dev->dirty->logged.n = 0;
         dev->dirty->page_size = *page_size;
         ret = 0;
     }
     if (ret) {
         if (ret != -ENOTTY)
-            log_peer_warning("dirty log of %s: %s", dev->where.bdf, strerror(-ret));
+            log_peer_warning("dirty log of %s: %s", dev->where.name, strerror(-ret));
         dirty_forget(dev);
         return ret;
     }
@@ -305,7 +305,7 @@ int dirty_stop(struct device *dev)
     if (dev->dirty && dev->dirty->logged.n)
         ret = ask_to_stop(dev);
     if (ret)
-        log_peer_warning("end of the dirty log of %s: %s", dev->where.bdf, strerror(-ret));
+        log_peer_warning("end of the dirty log of %s: %s", dev->where.name, strerror(-ret));
     dirty_forget(dev);
     return ret;
 }
@@ -354,7 +354,7 @@ static void ask(struct report *r, uint64_t first, uint64_t last, uint64_t page_s
     if (ret) {
         log_peer_warning("dirty log of %s from 0x%" PRIx64 " to 0x%" PRIx64
                          ": %s; all that it logs counts as dirty",
-                         r->dev->where.bdf, first, last, strerror(-ret));
+                         r->dev->where.name, first, last, strerror(-ret));
         tell_all(r);
         return;
     }

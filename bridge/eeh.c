@@ -45,7 +45,7 @@ static int call(struct device *dev, struct vfio_eeh_pe_op *op)
     if (dev->fd >= 0)
         ret = eeh_is_supported(dev) ? address_space_eeh(dev->as, op) : -ENOTTY;
     if (ret < 0)
-        log_peer_warning("EEH %s of %s: %s", ops[op->op].name, dev->where.bdf, strerror(-ret));
+        log_peer_warning("EEH %s of %s: %s", ops[op->op].name, dev->where.name, strerror(-ret));
     return ret;
 }
 
@@ -61,7 +61,7 @@ static int finish(const struct device *dev, uint32_t op, int ret)
 {
     if (ret <= 0)
         return ret;
-    log_peer_warning("EEH %s of %s: the device stays cut off (%d)", ops[op].name, dev->where.bdf,
+    log_peer_warning("EEH %s of %s: the device stays cut off (%d)", ops[op].name, dev->where.name,
                      ret);
     return -EIO;
 }
@@ -75,7 +75,7 @@ int eeh_operate(struct device *dev, uint32_t op)
         return -EINVAL;
     }
     if (ops[op].permission == EEH_DENIED) {
-        log_peer_warning("EEH %s of %s is refused", ops[op].name, dev->where.bdf);
+        log_peer_warning("EEH %s of %s is refused", ops[op].name, dev->where.name);
         return -EPERM;
     }
     return finish(dev, op, call(dev, &request));

@@ -51,7 +51,7 @@ int hot_reset_get_set(struct device *dev, struct hot_reset_set *set)
     if (ret == -ENOSPC || (ret >= 0 && info->count > HOT_RESET_MOST))
         ret = -E2BIG;
     if (ret < 0) {
-        log_peer_warning("GET_PCI_HOT_RESET_INFO of %s: %s", dev->where.bdf, strerror(-ret));
+        log_peer_warning("GET_PCI_HOT_RESET_INFO of %s: %s", dev->where.name, strerror(-ret));
         return ret;
     }
     take_functions(info, set);
@@ -94,7 +94,7 @@ int hot_reset(struct device *dev, const int *group_files, size_t n)
     if (dev->peer)
         peers_publish(dev->peer);
     if (ret)
-        log_peer_warning("hot reset of %s: %s", dev->where.bdf, strerror(-ret));
+        log_peer_warning("hot reset of %s: %s", dev->where.name, strerror(-ret));
     else
         migration_end_stream(dev);
     return ret;

@@ -61,7 +61,7 @@ static int open_cdev(struct host *host, const struct sysfs_device *dev)
     if (!dev->cdev[0]) {
         log_error("%s has no file below /dev/vfio/devices: the kernel has VFIO without device "
                   "files; --iommu type1 does without",
-                  dev->bdf);
+                  dev->name);
         return -ENOENT;
     }
     cdev_path(dev, path);
@@ -69,9 +69,9 @@ static int open_cdev(struct host *host, const struct sysfs_device *dev)
     if (fd == -EACCES || fd == -EPERM)
         log_error("no permission to open %s for %s: run vfio-userd as root, or make its user the "
                   "file's owner (chown USER %s)",
-                  path, dev->bdf, path);
+                  path, dev->name, path);
     else if (fd < 0)
-        log_error("can't open %s for %s: %s", path, dev->bdf, strerror(-fd));
+        log_error("can't open %s for %s: %s", path, dev->name, strerror(-fd));
     return fd;
 }
 
@@ -79,7 +79,7 @@ static int explain_bind_error(const struct sysfs_device *dev, int ret)
 {
     switch (ret) {
     case -EBUSY:
-        log_error("%s is busy: its group's file /dev/vfio/%d is open", dev->bdf, dev->group);
+        log_error("%s is busy: its group's file /dev/vfio/%d is open", dev->name, dev->group);
         break;
     case -EACCES:
         vf_token_explain(dev, ret, "");
@@ -90,15 +90,15 @@ static int explain_bind_error(const struct sysfs_device *dev, int ret)
                              "another process or export has it"))
             break;
         log_error("%s is busy: /dev/vfio/devices/%s is in use by another process or export",
-                  dev->bdf, dev->cdev);
+                  dev->name, dev->cdev);
         break;
     case -EPERM:
         log_error("the kernel refuses %s: a device of its IOMMU group %d belongs to another "
                   "program or driver, or the IOMMU has no interrupt remapping",
-                  dev->bdf, dev->group);
+                  dev->name, dev->group);
         break;
     default:
-        log_error("BIND_IOMMUFD of %s: %s", dev->bdf, strerror(-ret));
+        log_error("BIND_IOMMUFD of %s: %s", dev->name, strerror(-ret));
     }
     return ret;
 }
@@ -135,7 +135,7 @@ static int bind_and_attach(struct iommufd *f, const struct sysfs_device *dev, in
         return ret;
     ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
     if (ret < 0)
-        log_error("ATTACH_IOMMUFD_PT of %s: %s", dev->bdf, strerror(-ret));
+        log_error("ATTACH_IOMMUFD_PT of %s: %s", dev->name, strerror(-ret));
     return ret;
 }
 

@@ -234,7 +234,7 @@ static int join_group(struct spapr *s, const struct sysfs_device *dev)
     if (s->group >= 0) {
         log_error("%s is of another IOMMU group than the container's device: a container of this "
                   "machine takes one",
-                  dev->bdf);
+                  dev->name);
         return -EBUSY;
     }
     ret = container_join(&s->container, dev, &joined);

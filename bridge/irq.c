@@ -34,7 +34,7 @@ int irq_read_infos(struct device *dev)
         if (ret == -EINVAL)
             continue;
         if (ret < 0 || info.count > MAX_VECTORS) {
-            log_error("DEVICE_GET_IRQ_INFO of index %u of %s: %s", i, dev->where.bdf,
+            log_error("DEVICE_GET_IRQ_INFO of index %u of %s: %s", i, dev->where.name,
                       ret < 0 ? strerror(-ret) : "more vectors than PCI allows");
             return ret < 0 ? ret : -EPROTO;
         }
@@ -107,7 +107,8 @@ static int disable_index(struct device *dev, uint32_t index)
     int ret = irq->enabled ? irq_call(dev, index, SET_TRIGGER_NONE, 0, 0, NULL, 0) : 0;
 
     if (ret < 0) {
-        log_peer_warning("disabling irq index %u of %s: %s", index, dev->where.bdf, strerror(-ret));
+        log_peer_warning("disabling irq index %u of %s: %s", index, dev->where.name,
+                         strerror(-ret));
         return ret;
     }
     irq->enabled = 0;
@@ -196,7 +197,7 @@ static int grow_set(struct device *dev, struct irq_index *irq, const struct irq_
         if (again) {
             log_peer_warning("irq index %u of %s is off: its set of %u vectors could not be made "
                              "again: %s",
-                             req->index, dev->where.bdf, before, strerror(-again));
+                             req->index, dev->where.name, before, strerror(-again));
             close_eventfds(irq, 0, irq->info.count);
             return ret;
         }
@@ -317,7 +318,7 @@ int irq_rearm(struct device *dev)
 
         if (ret)
             log_peer_warning("irq index %u of %s is not re-armed after the reset: %s", i,
-                             dev->where.bdf, strerror(-ret));
+                             dev->where.name, strerror(-ret));
         if (ret && !first_error)
             first_error = ret;
     }

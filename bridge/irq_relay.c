@@ -28,7 +28,7 @@ static int give_own(struct device *dev, uint32_t index)
 
     if (ret)
         log_peer_warning("%s of %s does not signal this process: %s",
-                         index == VFIO_PCI_ERR_IRQ_INDEX ? "ERR" : "REQ", dev->where.bdf,
+                         index == VFIO_PCI_ERR_IRQ_INDEX ? "ERR" : "REQ", dev->where.name,
                          strerror(-ret));
     return ret;
 }
@@ -125,7 +125,7 @@ static void relay(struct device *dev, uint32_t index)
 
     if (ret)
         log_peer_warning("irq index %u of %s is not relayed to its client: %s", index,
-                         dev->where.bdf, strerror(-ret));
+                         dev->where.name, strerror(-ret));
 }
 
 void irq_relay_error(struct device *dev)

@@ -50,7 +50,7 @@ static bool is_saving(uint32_t state)
 static int explain(const struct device *dev, const char *what, int ret)
 {
     if (ret && ret != -ENOTTY)
-        log_peer_warning("%s of %s: %s", what, dev->where.bdf, strerror(-ret));
+        log_peer_warning("%s of %s: %s", what, dev->where.name, strerror(-ret));
     return ret;
 }
 
@@ -97,7 +97,7 @@ static void settle(struct device *dev, uint32_t wanted)
     }
     if (dev->stream.saving ? !is_saving(state) : state != VFIO_DEVICE_STATE_RESUMING)
         migration_end_stream(dev);
-    log_peer_warning("%s did not go to %s: it is in %s", dev->where.bdf, name_of(wanted),
+    log_peer_warning("%s did not go to %s: it is in %s", dev->where.name, name_of(wanted),
                      name_of(state));
 }
 
@@ -138,7 +138,7 @@ static int check_stream(const struct device *dev, bool saving)
     if (dev->fd < 0)
         return -ENODEV;
     if (dev->stream.fd < 0 || dev->stream.saving != saving)
-        return log_peer_refusal(EINVAL, "%s is in no state whose data can be %s", dev->where.bdf,
+        return log_peer_refusal(EINVAL, "%s is in no state whose data can be %s", dev->where.name,
                                 saving ? "read" : "written");
     return 0;
 }

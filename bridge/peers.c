@@ -81,13 +81,13 @@ static void grant(struct peer_wish *wish, const struct peer_device *pd, const st
     if (ret) {
         log_peer_info("0x%" PRIx64 " bytes at 0x%" PRIx64 " lie in BAR %u of %s, but can't be "
                       "mapped for DMA: %s",
-                      wish->size, wish->iova, at->index, device_bdf(pd->dev), strerror(-ret));
+                      wish->size, wish->iova, at->index, device_name(pd->dev), strerror(-ret));
         return;
     }
     wish->window = window;
     ++*wish->granted;
     log_peer_info("0x%" PRIx64 " bytes at 0x%" PRIx64 " reach BAR %u of %s", wish->size, wish->iova,
-                  at->index, device_bdf(pd->dev));
+                  at->index, device_name(pd->dev));
 }
 
 static void grant_all(struct peers *peers, const struct peer_device *pd,

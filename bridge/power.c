@@ -28,7 +28,7 @@ int power_probe_exit(struct device *dev)
 static int explain(const struct device *dev, const char *what, int ret)
 {
     if (ret < 0 && ret != -ENOTTY)
-        log_peer_warning("%s of %s: %s", what, dev->where.bdf, strerror(-ret));
+        log_peer_warning("%s of %s: %s", what, dev->where.name, strerror(-ret));
     return ret < 0 ? ret : 0;
 }
 

@@ -97,7 +97,7 @@ static int read_region_info(struct device *dev, uint32_t index, struct region_in
     if (ret == -EINVAL && may_be_absent(index))
         return 0;
     if (ret) {
-        log_error("DEVICE_GET_REGION_INFO of region %u of %s: %s", index, dev->where.bdf,
+        log_error("DEVICE_GET_REGION_INFO of region %u of %s: %s", index, dev->where.name,
                   strerror(-ret));
         return ret;
     }

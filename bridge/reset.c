@@ -41,7 +41,7 @@ int reset_device(struct device *dev)
     if (dev->fd < 0)
         return -ENODEV;
     if (!reset_is_supported(dev)) {
-        log_peer_warning("%s has no reset of its own", dev->where.bdf);
+        log_peer_warning("%s has no reset of its own", dev->where.name);
         return -ENOTTY;
     }
     ret = config_space_stop_dma(dev);
@@ -53,7 +53,7 @@ int reset_device(struct device *dev)
     if (dev->peer)
         peers_publish(dev->peer);
     if (ret)
-        log_peer_warning("reset of %s: %s", dev->where.bdf, strerror(-ret));
+        log_peer_warning("reset of %s: %s", dev->where.name, strerror(-ret));
     else
         migration_end_stream(dev);
     return ret;

@@ -47,7 +47,7 @@ static int read_link_name(struct host *host, const char *bdf, const char *link, 
 
 static int read_driver(struct host *host, struct sysfs_device *dev)
 {
-    int ret = read_link_name(host, dev->bdf, "driver", dev->driver, sizeof(dev->driver));
+    int ret = read_link_name(host, dev->name, "driver", dev->driver, sizeof(dev->driver));
 
     if (ret == -ENOENT) {
         dev->driver[0] = '\0';
@@ -100,10 +100,10 @@ static int take_name(const char *name, void *arg)
 /* A kernel without VFIO's device files has no such directory. */
 static void read_cdev(struct host *host, struct sysfs_device *dev)
 {
-    char path[64];
+    char path[128];
 
     dev->cdev[0] = '\0';
-    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", dev->bdf);
+    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", dev->name);
     host_list(host, path, take_name, dev);
 }
 
@@ -133,7 +133,7 @@ int sysfs_find_device(struct host *host, const char *bdf, struct sysfs_device *o
     ret = explain_missing_device(host, bdf);
     if (ret)
         return ret;
-    snprintf(out->bdf, sizeof(out->bdf), "%s", bdf);
+    snprintf(out->name, sizeof(out->name), "%s", bdf);
     out->vf_token[0] = '\0';
     ret = read_link_name(host, bdf, "iommu_group", group, sizeof(group));
     if (ret == -ENOENT) {
@@ -183,7 +183,7 @@ static int check_sibling(const char *name, void *arg)
 {
     struct blocker_search *search = arg;
 
-    snprintf(search->found->bdf, sizeof(search->found->bdf), "%s", name);
+    snprintf(search->found->name, sizeof(search->found->name), "%s", name);
     return !read_driver(search->host, search->found) && !driver_lets_vfio(search->found->driver);
 }
 

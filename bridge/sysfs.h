@@ -6,11 +6,15 @@
 
 #include "bridge/host.h"
 
+enum {
+    SYSFS_NAME_SIZE = 64,
+};
+
 struct sysfs_device {
-    char bdf[13];    /* "0000:01:00.0" */
-    char driver[64]; /* "" if none is bound */
-    int group;       /* number of the IOMMU group */
-    bool noiommu;    /* the group is VFIO's no-IOMMU mode's: nothing translates or stops DMA */
+    char name[SYSFS_NAME_SIZE]; /* on its bus: "0000:01:00.0" */
+    char driver[64];            /* "" if none is bound */
+    int group;                  /* number of the IOMMU group */
+    bool noiommu; /* the group is VFIO's no-IOMMU mode's: nothing translates or stops DMA */
     /* Not of sysfs: the UUID to open it with (vf_token.h), from who has it; "": none. */
     char vf_token[37];
     char cdev[32]; /* "vfio0", its file below /dev/vfio/devices; "" if it has none */

@@ -37,15 +37,15 @@ bool vf_token_explain(const struct sysfs_device *dev, int ret, const char *also)
 {
     if (ret == -EACCES && dev->vf_token[0])
         log_error("the kernel refuses %s: --vf-token is not the token of its physical function",
-                  dev->bdf);
+                  dev->name);
     else if (ret == -EACCES)
         log_error("the kernel refuses %s without the VF token of its physical function, which is "
                   "vfio-pci's too, or which has virtual functions in use: --vf-token",
-                  dev->bdf);
+                  dev->name);
     else if (ret == -EINVAL && dev->vf_token[0])
         log_error("the kernel refuses %s: it takes no VF token (it is no function of an SR-IOV "
                   "device whose physical function is vfio-pci's), or %s",
-                  dev->bdf, also);
+                  dev->name, also);
     else
         return false;
     return true;

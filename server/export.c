@@ -83,12 +83,12 @@ static int check_noiommu(const struct export *e, const struct sysfs_device *wher
         log_error("%s is refused: no IOMMU is in front of it (its group is noiommu-%d), so it "
                   "could read and write all of the host's memory; --allow-unsafe-noiommu serves "
                   "it all the same",
-                  where->bdf, where->group);
+                  where->name, where->group);
         return -EPERM;
     }
     if (e->settings->iommu == CONFIG_IOMMU_IOMMUFD) {
         log_error("%s: no-IOMMU mode is served through VFIO's groups alone, not by --iommu iommufd",
-                  where->bdf);
+                  where->name);
         return -EINVAL;
     }
     return 0;

@@ -433,7 +433,7 @@ struct bus {
 static bool is_in_set(const struct hot_reset_set *set, const struct group_device *gd)
 {
     for (size_t i = 0; i < set->count; i++) {
-        if (!strcmp(set->functions[i].bdf, gd->where.bdf))
+        if (!strcmp(set->functions[i].bdf, gd->where.name))
             return true;
     }
     return false;
@@ -455,7 +455,7 @@ static int count_members(const struct group *g, const struct group_device *askin
             continue;
         if (gd != asking && gd->in_session) {
             log_peer_warning("%s can't be reset: %s would be reset too, and it is in use",
-                             asking->where.bdf, gd->where.bdf);
+                             asking->where.name, gd->where.name);
             return -EPERM;
         }
         ++*members;

@@ -148,7 +148,7 @@ void fake_expect_infos(struct fake_host *f, const struct fake_device *dev)
 }
 
 const struct sysfs_device fake_where = {
-    .bdf = FAKE_BDF,
+    .name = FAKE_BDF,
     .driver = "vfio-pci",
     .group = FAKE_GROUP_NUMBER,
 };

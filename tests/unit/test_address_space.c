@@ -29,7 +29,7 @@ static const struct iommu_range ranges[] = {
     {0x200000, UINT64_MAX}
 };
 
-static const struct sysfs_device device = {.bdf = FAKE_BDF, .group = FAKE_GROUP_NUMBER};
+static const struct sysfs_device device = {.name = FAKE_BDF, .group = FAKE_GROUP_NUMBER};
 
 static struct fake_host *f;
 static struct address_space *as;

@@ -33,7 +33,7 @@ static void test_open(void **state)
     const struct device_info *info = device_get_info(m.dev);
 
     (void)state;
-    assert_string_equal(device_bdf(m.dev), FAKE_BDF);
+    assert_string_equal(device_name(m.dev), FAKE_BDF);
     assert_int_equal(info->flags, VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET);
     assert_int_equal(info->num_regions, VFIO_PCI_NUM_REGIONS);
     assert_int_equal(info->num_irqs, VFIO_PCI_NUM_IRQS);
@@ -205,7 +205,7 @@ static void assert_closed(void)
     assert_null(irq_get(m.dev, 0));
     assert_false(reset_is_supported(m.dev));
     assert_int_equal(device_get_info(m.dev)->num_regions, 0);
-    assert_string_equal(device_bdf(m.dev), FAKE_BDF);
+    assert_string_equal(device_name(m.dev), FAKE_BDF);
 }
 
 static void test_reopen_fails(void **state)

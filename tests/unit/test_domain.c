@@ -334,7 +334,7 @@ static void assert_both_reach(const struct machine *m, uint64_t iova, int fd, of
     for (int i = 0; i < 2; i++) {
         uint32_t word = 0xabcd0000 + (uint32_t)i, seen = 0;
 
-        assert_int_equal(sim_device_dma(m->sim, m->where[i].bdf, iova, &word, 4, true), 0);
+        assert_int_equal(sim_device_dma(m->sim, m->where[i].name, iova, &word, 4, true), 0);
         assert_int_equal(pread(fd, &seen, 4, offset), 4);
         assert_int_equal(seen, word);
     }
@@ -345,7 +345,7 @@ static void assert_none_reaches(const struct machine *m, uint64_t iova)
     uint32_t word;
 
     for (int i = 0; i < 2; i++)
-        assert_int_equal(sim_device_dma(m->sim, m->where[i].bdf, iova, &word, 4, false), -EFAULT);
+        assert_int_equal(sim_device_dma(m->sim, m->where[i].name, iova, &word, 4, false), -EFAULT);
 }
 
 static void devices_of_a_group(void **state)

@@ -156,7 +156,7 @@ static void assert_reaches(const struct machine *m, struct group_device *gd, uns
     static uint32_t n;
     uint32_t word = ++n, seen = 0;
 
-    assert_int_equal(sim_device_dma(m->sim, gd->where.bdf, IOVA, &word, 4, true), 0);
+    assert_int_equal(sim_device_dma(m->sim, gd->where.name, IOVA, &word, 4, true), 0);
     assert_int_equal(pread(m->memory, &seen, 4, (off_t)page * PAGE), 4);
     assert_int_equal(seen, word);
 }
@@ -165,7 +165,7 @@ static void assert_reaches_not(const struct machine *m, struct group_device *gd)
 {
     uint32_t word;
 
-    assert_int_equal(sim_device_dma(m->sim, gd->where.bdf, IOVA, &word, 4, false), -EFAULT);
+    assert_int_equal(sim_device_dma(m->sim, gd->where.name, IOVA, &word, 4, false), -EFAULT);
 }
 
 static void fail_unmap(const struct machine *m)
@@ -519,8 +519,8 @@ static void last_open_one_left(void **state)
 /* Devices that have no reset of their own, as they are opened, on buses that can be reset. */
 static void put_on_bus(struct machine *m, struct group_device *gd, unsigned bus)
 {
-    assert_int_equal(sim_set_bus(m->sim, gd->where.bdf, bus), 0);
-    assert_int_equal(sim_set_no_reset(m->sim, gd->where.bdf), 0);
+    assert_int_equal(sim_set_bus(m->sim, gd->where.name, bus), 0);
+    assert_int_equal(sim_set_no_reset(m->sim, gd->where.name), 0);
     group_leave(gd);
     assert_int_equal(enter(m, gd), 0);
 }
@@ -546,7 +546,7 @@ static void reset_alone(void **state)
     assert_held(m->b, &alice); /* elsewhere */
     assert_true(group_can_reset(m->a));
     assert_int_equal(resets_of(m, m->a, 0), 1);
-    assert_int_equal(sim_set_bus(m->sim, m->a->where.bdf, 0), 0);
+    assert_int_equal(sim_set_bus(m->sim, m->a->where.name, 0), 0);
     assert_false(group_can_reset(m->a));
     assert_int_equal(resets_of(m, m->a, -ENOTTY), 0);
     group_release(m->a);
@@ -601,7 +601,7 @@ static void reset_of_strangers(void **state)
     put_on_bus(m, m->a, 1);
     assert_held(m->a, &alice);
     assert_int_equal(resets_of(m, m->a, -EPERM), 0);
-    assert_int_equal(sim_join_group(m->sim, bdf, m->a->where.bdf), 0);
+    assert_int_equal(sim_join_group(m->sim, bdf, m->a->where.name), 0);
     assert_int_equal(resets_of(m, m->a, 0), 2);
     group_release(m->a);
 }
@@ -656,7 +656,7 @@ static bool use_device(struct group_device *gd, unsigned group, unsigned identit
 
     holders[group][identity]++;
     ok = !holders[group][!identity] && !map(shared, gd, 0);
-    ok = ok && !sim_device_dma(shared->sim, gd->where.bdf, IOVA, &(uint32_t){0}, 4, false);
+    ok = ok && !sim_device_dma(shared->sim, gd->where.name, IOVA, &(uint32_t){0}, 4, false);
     ok = ok && !unmap(gd);
     holders[group][identity]--;
     return ok;

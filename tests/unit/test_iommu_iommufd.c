@@ -33,7 +33,7 @@ enum {
 
 #define IOVA UINT64_C(0x100000000)
 
-static const struct sysfs_device device = {.bdf = "0000:01:00.0", .group = 7, .cdev = "vfio2"};
+static const struct sysfs_device device = {.name = "0000:01:00.0", .group = 7, .cdev = "vfio2"};
 
 static struct fake_host *f;
 static struct iommufd_context *context;
@@ -206,7 +206,7 @@ static void device_does_not_open(void **state)
         {-EPERM,  "chown USER /dev/vfio/devices/vfio2"         },
         {-ENODEV, "can't open /dev/vfio/devices/vfio2 for 0000"},
     };
-    const struct sysfs_device old = {.bdf = "0000:01:00.0", .group = 7};
+    const struct sysfs_device old = {.name = "0000:01:00.0", .group = 7};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -498,7 +498,7 @@ static void best_kind(void **state)
         {CONTEXT, -EACCES, IOMMU_SPAPR  },
         {CONTEXT, CDEV,    IOMMU_IOMMUFD},
     };
-    const struct sysfs_device old = {.bdf = "0000:01:00.0", .group = 7};
+    const struct sysfs_device old = {.name = "0000:01:00.0", .group = 7};
 
     (void)state;
     expect_container_kind(0, 1);
@@ -603,10 +603,10 @@ static void reaches_the_clients_memory(void **state)
     assert_int_equal(ops->map(m->iommu, IOVA, PAGE, IOMMU_READ | IOMMU_WRITE, memfd, PAGE, &cookie),
                      0);
     assert_int_equal(pwrite(memfd, "client", 6, PAGE), 6);
-    assert_int_equal(sim_device_dma(m->sim, m->where.bdf, IOVA, buf, 6, false), 0);
+    assert_int_equal(sim_device_dma(m->sim, m->where.name, IOVA, buf, 6, false), 0);
     assert_string_equal(buf, "client");
     memcpy(buf, "device", 6);
-    assert_int_equal(sim_device_dma(m->sim, m->where.bdf, IOVA + 10, buf, 6, true), 0);
+    assert_int_equal(sim_device_dma(m->sim, m->where.name, IOVA + 10, buf, 6, true), 0);
     assert_int_equal(pread(memfd, buf, 6, PAGE + 10), 6);
     assert_string_equal(buf, "device");
     assert_int_equal(stats_of(m).pinned_bytes, PAGE);
@@ -615,9 +615,9 @@ static void reaches_the_clients_memory(void **state)
     host_close(m->host, &m->device);
     assert_int_equal(stats_of(m).mappings, 1);
     assert_int_equal(open_machine_device(m), 0);
-    assert_int_equal(sim_device_dma(m->sim, m->where.bdf, IOVA, buf, 6, false), 0);
+    assert_int_equal(sim_device_dma(m->sim, m->where.name, IOVA, buf, 6, false), 0);
     assert_int_equal(ops->unmap(m->iommu, IOVA, PAGE, cookie), 0);
-    assert_int_equal(sim_device_dma(m->sim, m->where.bdf, IOVA, buf, 6, false), -EFAULT);
+    assert_int_equal(sim_device_dma(m->sim, m->where.name, IOVA, buf, 6, false), -EFAULT);
 }
 
 static void kernels_errors(void **state)

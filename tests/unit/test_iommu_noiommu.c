@@ -13,7 +13,7 @@
 #define PATH "/dev/vfio/noiommu-7"
 
 static const struct sysfs_device device = {
-    .bdf = FAKE_BDF,
+    .name = FAKE_BDF,
     .group = FAKE_GROUP_NUMBER,
     .noiommu = true,
 };

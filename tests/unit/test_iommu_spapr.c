@@ -49,7 +49,7 @@ long __wrap_sysconf(int name)
 
 /* By a scripted host: what is called, and every error. */
 
-static const struct sysfs_device device = {.bdf = FAKE_BDF, .group = FAKE_GROUP_NUMBER};
+static const struct sysfs_device device = {.name = FAKE_BDF, .group = FAKE_GROUP_NUMBER};
 
 static struct fake_host *f;
 static struct iommu *iommu;
@@ -462,7 +462,7 @@ static void device_does_not_open(void **state)
 
 static void takes_one_group(void **state)
 {
-    const struct sysfs_device stranger = {.bdf = "0000:02:00.0", .group = 8};
+    const struct sysfs_device stranger = {.name = "0000:02:00.0", .group = 8};
     int fd = -1;
 
     (void)state;
@@ -856,10 +856,10 @@ static void assert_reaches(struct machine *m, uint64_t iova)
     char buf[8] = "";
 
     assert_int_equal(pwrite(m->memfd, "client", 6, SMALL_PAGE), 6);
-    assert_int_equal(sim_device_dma(m->sim, m->where.bdf, iova + SMALL_PAGE, buf, 6, false), 0);
+    assert_int_equal(sim_device_dma(m->sim, m->where.name, iova + SMALL_PAGE, buf, 6, false), 0);
     assert_string_equal(buf, "client");
     memcpy(buf, "device", 6);
-    assert_int_equal(sim_device_dma(m->sim, m->where.bdf, iova + SMALL_PAGE, buf, 6, true), 0);
+    assert_int_equal(sim_device_dma(m->sim, m->where.name, iova + SMALL_PAGE, buf, 6, true), 0);
     assert_int_equal(pread(m->memfd, buf, 6, SMALL_PAGE), 6);
     assert_string_equal(buf, "device");
 }
@@ -883,11 +883,12 @@ static void reaches_the_clients_memory(void **state)
 
             assert_int_equal(machine_map(m, at[k], SIZE, &cookie), 0);
             assert_reaches(m, at[k]);
-            assert_int_equal(sim_device_dma(m->sim, m->where.bdf, at[k] - 1, &byte, 1, false),
+            assert_int_equal(sim_device_dma(m->sim, m->where.name, at[k] - 1, &byte, 1, false),
                              -EFAULT);
             assert_int_equal(stats_of(m).pinned_bytes, SIZE);
             assert_int_equal(ops->unmap(m->iommu, at[k], SIZE, cookie), 0);
-            assert_int_equal(sim_device_dma(m->sim, m->where.bdf, at[k], &byte, 1, false), -EFAULT);
+            assert_int_equal(sim_device_dma(m->sim, m->where.name, at[k], &byte, 1, false),
+                             -EFAULT);
             assert_int_equal(stats_of(m).pinned_bytes, 0);
         }
     }

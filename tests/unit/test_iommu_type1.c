@@ -15,9 +15,9 @@ enum {
     INFO_SIZE = sizeof(struct vfio_iommu_type1_info),
 };
 
-static const struct sysfs_device device = {.bdf = FAKE_BDF, .group = FAKE_GROUP_NUMBER};
-static const struct sysfs_device sibling = {.bdf = "0000:01:00.1", .group = FAKE_GROUP_NUMBER};
-static const struct sysfs_device stranger = {.bdf = "0000:02:00.0", .group = 8};
+static const struct sysfs_device device = {.name = FAKE_BDF, .group = FAKE_GROUP_NUMBER};
+static const struct sysfs_device sibling = {.name = "0000:01:00.1", .group = FAKE_GROUP_NUMBER};
+static const struct sysfs_device stranger = {.name = "0000:02:00.0", .group = 8};
 
 static struct fake_host *f;
 static struct iommu *iommu;
@@ -281,8 +281,7 @@ static void test_sibling(void **state)
 {
     (void)state;
     FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = FAKE_GROUP, .request = VFIO_GROUP_GET_DEVICE_FD,
-                .in = sibling.bdf, .in_len = sizeof(sibling.bdf), .opens = true,
-                .ret = OTHER_DEVICE);
+                .in = sibling.name, .in_len = sizeof(FAKE_BDF), .opens = true, .ret = OTHER_DEVICE);
     assert_opens(&sibling, OTHER_DEVICE);
 }
 
@@ -292,7 +291,7 @@ static void test_second_group(void **state)
     fake_expect_group(f, stranger.group, SECOND_GROUP);
     fake_expect_iommu_info(f);
     FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = SECOND_GROUP, .request = VFIO_GROUP_GET_DEVICE_FD,
-                .in = stranger.bdf, .in_len = sizeof(stranger.bdf), .opens = true,
+                .in = stranger.name, .in_len = sizeof(FAKE_BDF), .opens = true,
                 .ret = OTHER_DEVICE);
     assert_opens(&stranger, OTHER_DEVICE);
     fake_expect_leave(f, SECOND_GROUP);

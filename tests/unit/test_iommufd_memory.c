@@ -216,12 +216,12 @@ static void assert_reaches(const struct machine *m, unsigned i, unsigned at, uns
     uint32_t word = ++n, seen = 0;
     uint64_t iova = IOVA + (uint64_t)at * PAGE;
 
-    assert_int_equal(sim_device_dma(m->sim, m->where[i].bdf, iova, &word, 4, true), 0);
+    assert_int_equal(sim_device_dma(m->sim, m->where[i].name, iova, &word, 4, true), 0);
     assert_int_equal(pread(m->fd, &seen, 4, (off_t)offset * PAGE), 4);
     assert_int_equal(seen, word);
     word = ++n;
     assert_int_equal(pwrite(m->fd, &word, 4, (off_t)offset * PAGE), 4);
-    assert_int_equal(sim_device_dma(m->sim, m->where[i].bdf, iova, &seen, 4, false), 0);
+    assert_int_equal(sim_device_dma(m->sim, m->where[i].name, iova, &seen, 4, false), 0);
     assert_int_equal(seen, word);
 }
 
@@ -230,7 +230,7 @@ static void assert_reaches_not(const struct machine *m, unsigned i, unsigned at)
     uint32_t word;
 
     assert_int_equal(
-        sim_device_dma(m->sim, m->where[i].bdf, IOVA + (uint64_t)at * PAGE, &word, 4, false),
+        sim_device_dma(m->sim, m->where[i].name, IOVA + (uint64_t)at * PAGE, &word, 4, false),
         -EFAULT);
 }
 
@@ -325,9 +325,9 @@ static void rights(void **state)
     assert_pinned(m, 2, 2);
     assert_reaches(m, 1, 0, 0);
     assert_reaches_not(m, 0, 0); /* a read */
-    assert_int_equal(sim_device_dma(m->sim, m->where[0].bdf, IOVA, &word, 4, true), 0);
+    assert_int_equal(sim_device_dma(m->sim, m->where[0].name, IOVA, &word, 4, true), 0);
     for (unsigned i = 0; i < DEVICES; i++)
-        assert_int_equal(sim_device_dma(m->sim, m->where[i].bdf, IOVA + 4 * PAGE, &word, 4, true),
+        assert_int_equal(sim_device_dma(m->sim, m->where[i].name, IOVA + 4 * PAGE, &word, 4, true),
                          -EFAULT);
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(unmap(m, i & 1, i / 2 * 4, 1, &places[i]), 0);

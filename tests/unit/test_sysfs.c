@@ -146,7 +146,7 @@ static void test_found(void **state)
                     .ret = cases[i].err);
         expect_link(f, "/sys/class/vfio/noiommu-42", NULL, -ENOENT);
         assert_int_equal(sysfs_find_device(fake_host_base(f), BDF, &dev), 0);
-        assert_string_equal(dev.bdf, BDF);
+        assert_string_equal(dev.name, BDF);
         assert_string_equal(dev.driver, "vfio-pci");
         assert_int_equal(dev.group, 42);
         assert_string_equal(dev.cdev, cases[i].cdev);
@@ -216,7 +216,7 @@ static void test_blocker(void **state)
     expect_link(f, "/sys/bus/pci/devices/0000:01:00.4/driver", NULL, -EIO);
     expect_link(f, "/sys/bus/pci/devices/0000:01:00.5/driver", "drivers/nvme", 0);
     assert_int_equal(sysfs_find_blocker(fake_host_base(f), 7, &blocker), 0);
-    assert_string_equal(blocker.bdf, "0000:01:00.5");
+    assert_string_equal(blocker.name, "0000:01:00.5");
     assert_string_equal(blocker.driver, "nvme");
     assert_int_equal(blocker.group, 7);
     fake_host_free(f);
