@@ -72,6 +72,7 @@ static void close_kernel_device(struct device *dev)
     dirty_forget(dev);
     irq_free_infos(dev);
     region_free_infos(dev);
+    config_policy_forget(dev);
     host_close(dev->host, &dev->fd);
     dev->info = (struct device_info){0};
 }

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "bridge/config_map.h"
 #include "bridge/device.h"
 #include "bridge/dirty.h"
 #include "bridge/irq.h"
@@ -39,8 +40,10 @@ struct device {
     struct peer_device *peer;    /* NULL: no other device reaches this one's BARs */
     bool no_dma;                 /* bus mastering is kept off until the device is opened again */
     struct migration_stream stream;
-    struct dirty_log *dirty; /* NULL: off */
-    uint16_t no_snoop_at;    /* config offset of the register with that bit; 0: leave it */
+    struct dirty_log *dirty;       /* NULL: off */
+    uint16_t no_snoop_at;          /* config offset of the register with that bit; 0: leave it */
+    uint8_t config_denied;         /* enum config_sort that are not written */
+    struct config_map *config_map; /* NULL: not needed so far */
 };
 
 /* Read the device's regions and irq indexes; what they allocate hangs at the device. */
@@ -51,6 +54,9 @@ void irq_free_infos(struct device *dev);
 
 /* Frees what is known of a log that the kernel's device takes with it when it is closed. */
 void dirty_forget(struct device *dev);
+
+/* Nothing is denied, and what capabilities there are is not known. */
+void config_policy_forget(struct device *dev);
 
 /* SET_IRQS with size bytes of data of the kind that flags say (NULL: none); the kernel's answer. */
 int irq_call(struct device *dev, uint32_t index, uint32_t flags, uint32_t start, uint32_t count,

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bridge/bar.h"
+#include "bridge/config_policy.h"
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
 #include "bridge/peers.h"
@@ -206,6 +207,20 @@ static int write_bytes(struct device *dev, uint32_t index, uint64_t offset, cons
     return 0;
 }
 
+static int write_allowed(struct device *dev, uint64_t offset, const uint8_t *bytes, uint32_t count)
+{
+    uint32_t run;
+    bool denied;
+    int ret = 0;
+
+    for (uint32_t done = 0; !ret && done < count; done += run) {
+        run = config_policy_run(dev, offset + done, count - done, &denied);
+        if (!denied)
+            ret = write_bytes(dev, VFIO_PCI_CONFIG_REGION_INDEX, offset + done, bytes + done, run);
+    }
+    return ret;
+}
+
 static int write_config(struct device *dev, uint64_t offset, const void *buf, uint32_t count)
 {
     bool moves = dev->peer && bar_may_move(offset, count);
@@ -216,9 +231,12 @@ static int write_config(struct device *dev, uint64_t offset, const void *buf, ui
         return -EINVAL;
     memcpy(bytes, buf, count);
     config_space_filter(dev, offset, bytes, count);
+    ret = config_policy_filter(dev, offset, bytes, count);
+    if (ret)
+        return ret;
     if (moves)
         peers_withdraw(dev->peer);
-    ret = write_bytes(dev, VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes, count);
+    ret = write_allowed(dev, offset, bytes, count);
     if (moves)
         peers_publish(dev->peer);
     return ret;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "bridge/config_policy.h"
 #include "bridge/sysfs.h"
 #include "bridge/vf_token.h"
 #include "proto/base/arith.h"
@@ -35,7 +36,10 @@ static struct export_config *export_lacking(struct config *config, bool device)
         log_error("more than %d exports", CONFIG_MAX_EXPORTS);
         return NULL;
     }
-    config->exports[config->n_exports] = (struct export_config){.fd = -1};
+    config->exports[config->n_exports] = (struct export_config){
+        .fd = -1,
+        .config_denied = CONFIG_DENIED_BY_DEFAULT,
+    };
     return &config->exports[config->n_exports++];
 }
 
@@ -206,6 +210,55 @@ static int set_allow_low_power(struct config *config, const char *value)
     return 0;
 }
 
+/* *sorts: those that are named between commas. */
+static int parse_sorts(const char *option, const char *value, unsigned *sorts)
+{
+    const char *name = value;
+
+    *sorts = 0;
+    for (;;) {
+        size_t len = strcspn(name, ",");
+        unsigned sort = config_sort_parse(name, len);
+
+        if (!sort) {
+            log_error("%s %s: not a list of vpd, vendor, unassigned, aer, bist", option, value);
+            return -EINVAL;
+        }
+        *sorts |= sort;
+        if (!name[len])
+            return 0;
+        name += len + 1;
+    }
+}
+
+static int set_config_policy(struct config *config, const char *option, const char *value,
+                             bool deny)
+{
+    struct export_config *e;
+    unsigned sorts;
+    int ret;
+
+    if (!config->n_exports) {
+        log_error("%s %s: it comes after the --device that it is for", option, value);
+        return -EINVAL;
+    }
+    e = &config->exports[config->n_exports - 1];
+    ret = parse_sorts(option, value, &sorts);
+    if (!ret)
+        e->config_denied = deny ? e->config_denied | sorts : e->config_denied & ~sorts;
+    return ret;
+}
+
+static int set_config_deny(struct config *config, const char *value)
+{
+    return set_config_policy(config, "--config-deny", value, true);
+}
+
+static int set_config_allow(struct config *config, const char *value)
+{
+    return set_config_policy(config, "--config-allow", value, false);
+}
+
 static int set_allow_unsafe_noiommu(struct config *config, const char *value)
 {
     (void)value;
@@ -295,6 +348,13 @@ static const struct option_row options[] = {
     {"allow-low-power",      NULL,           set_allow_low_power,
      "for the export that was named last: clients may let the device sleep while they do not use "
      "it; waking it takes its time, and so does whatever it shares power with"                                             },
+    {"config-deny",          "LIST",         set_config_deny,
+     "for the export that was named last: what writes to its config space may not change, of vpd "
+     "(the device's persistent memory), vendor (capabilities of the vendor's own), unassigned "
+     "(bytes that no capability describes), aer (which errors are reported, and how), bist (the "
+     "self-test), between commas; such writes are dropped (default vpd,aer,bist)"                                          },
+    {"config-allow",         "LIST",         set_config_allow,
+     "the same, for what they may change (default vendor,unassigned)"                                                      },
     {"removal-grace",        "SECONDS",      set_removal_grace,
      "how long a client may keep a device whose driver is being unbound or that is being unplugged "
      "(default 10); then its session ends, and the socket serves the device again when it is back"                         },

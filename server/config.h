@@ -21,6 +21,7 @@ struct export_config {
     const char *vf_token;        /* a UUID to open the device with; NULL: none */
     bool low_power;              /* clients may let the device sleep */
     unsigned long stable_memory; /* bytes that may stay pinned though unmapped; 0: none */
+    unsigned config_denied;      /* enum config_sort of bridge/config_map.h */
 };
 
 enum config_action {

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "auth/peer.h"
+#include "bridge/config_policy.h"
 #include "bridge/irq_relay.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -451,6 +452,7 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
         .stable_memory = e->config->stable_memory,
         .quota = e->quota,
     };
+    config_policy_deny(e->gd.device, e->config->config_denied);
     event_del(c->handshake);
     connection_set_max_message(c->connection, LIMIT_MSG_SIZE);
     connection_set_busy_poll(c->connection, e->settings->busy_poll_us);

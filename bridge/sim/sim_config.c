@@ -84,6 +84,8 @@ static void open_capabilities(struct sim_device *dev)
             set_masks(config, at, PCI_CAP_MSIX_SIZEOF, 0, 0);
         else if (at == dev->pci.exp)
             set_masks(config, at, PCI_CAP_EXP_ENDPOINT_SIZEOF_V2, 0, 0);
+        else if (at == dev->pci.vpd)
+            set_masks(config, at + PCI_VPD_ADDR, 6, 0xff, 0xff);
         set_masks(config, at + PCI_CAP_LIST_ID, 2, 0xff, 0);
     }
 }
@@ -212,6 +214,26 @@ static void msi_flags_written(struct sim_device *dev)
     sim_pci_write_byte(dev, at, (uint8_t)flags, 0xff);
 }
 
+/*
+ * The kernel makes the transfer, and turns the flag over when it is done. Of an address that is
+ * none it leaves it, so that the client runs out of patience.
+ */
+static void vpd_address_written(struct sim_device *dev)
+{
+    struct sim_config *config = &dev->config;
+    unsigned vpd = dev->pci.vpd;
+    uint32_t address = load(config, vpd + PCI_VPD_ADDR, 2);
+    uint8_t *at = dev->pci.vpd_data + (address & PCI_VPD_ADDR_MASK);
+
+    if (!range_within(address & PCI_VPD_ADDR_MASK, 4, SIM_VPD_SIZE))
+        return;
+    if (address & PCI_VPD_ADDR_F)
+        memcpy(at, config->virt + vpd + PCI_VPD_DATA, 4);
+    else
+        memcpy(config->virt + vpd + PCI_VPD_DATA, at, 4);
+    store(config, vpd + PCI_VPD_ADDR, 2, address ^ PCI_VPD_ADDR_F);
+}
+
 static void write_chunk(struct sim_device *dev, unsigned offset, const uint8_t *buf, unsigned width)
 {
     for (unsigned i = 0; i < width; i++)
@@ -222,6 +244,8 @@ static void write_chunk(struct sim_device *dev, unsigned offset, const uint8_t *
         dev->config.bars_written = true;
     if (dev->pci.msi && overlaps(offset, width, dev->pci.msi + PCI_MSI_FLAGS, 1))
         msi_flags_written(dev);
+    if (dev->pci.vpd && overlaps(offset, width, dev->pci.vpd + PCI_VPD_ADDR + 1, 1))
+        vpd_address_written(dev);
 }
 
 /* Accesses are cut into aligned ones of 4, 2 and 1 bytes, as the hardware takes them. */

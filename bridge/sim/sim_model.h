@@ -15,7 +15,7 @@
 struct sim_device;
 
 enum {
-    SIM_MODEL_CONFIG = 256,
+    SIM_MODEL_CONFIG = 4096, /* without PCI Express 256 of it */
     SIM_MODEL_BARS = 6,
 };
 
@@ -28,7 +28,8 @@ struct sim_model_bar {
 struct sim_model {
     const char *name;
     /* Configuration space as the firmware leaves it, but for the BARs, and the bits that the
-     * hardware lets be written. Capabilities: MSI, MSI-X, PCI Express, vendor-specific. */
+     * hardware lets be written. Capabilities: MSI, MSI-X, PCI Express, vendor-specific, VPD;
+     * extended ones that vfio-pci passes on as they are. */
     const uint8_t *config;
     const uint8_t *config_writable;
     struct sim_model_bar bars[SIM_MODEL_BARS];

@@ -91,6 +91,9 @@ static void find_capabilities(struct sim_device *dev)
         case PCI_CAP_ID_EXP:
             pci->exp = (uint8_t)at;
             break;
+        case PCI_CAP_ID_VPD:
+            pci->vpd = (uint8_t)at;
+            break;
         default:
             /* Any other needs its masks in sim_config.c first. */
             assert(pci->config[at] == PCI_CAP_ID_VNDR);

@@ -13,10 +13,15 @@
 struct sim_device;
 struct sim_model_bar;
 
+enum {
+    SIM_VPD_SIZE = 128,
+};
+
 struct sim_pci {
-    size_t size;            /* 4096 for PCI Express, else 256 */
-    uint8_t msi, msix, exp; /* where these capabilities are, 0: nowhere */
+    size_t size;                 /* 4096 for PCI Express, else 256 */
+    uint8_t msi, msix, exp, vpd; /* where these capabilities are, 0: nowhere */
     uint8_t config[PCI_CFG_SPACE_EXP_SIZE];
+    uint8_t vpd_data[SIM_VPD_SIZE]; /* persistent */
 };
 
 /* Power-on. memory, port: the next free addresses for BARs. Without the lock. */

@@ -1,6 +1,8 @@
 /*
  * A device for tests of what the others lack: PCI Express, so that it reports errors; many vectors
- * of MSI and of MSI-X. It is nobody's hardware.
+ * of MSI and of MSI-X; VPD; registers of the vendor's own, in capabilities of both lists (4 bytes
+ * behind the header of each) and in none (at 0xf0); a self-test that never ends. It is nobody's
+ * hardware.
  *
  *     BAR 0, registers of 32 bits, in accesses of that width:
  *         ID          0x74736574
@@ -24,6 +26,13 @@ enum {
     MSI_AT = 0x40,
     MSIX_AT = 0x60,
     EXP_AT = 0x80,
+    VPD_AT = 0xc0,
+    VENDOR_AT = 0xd0,
+    VENDOR_SIZE = 16,
+    HIDDEN_AT = 0xf0,
+    AER_AT = 0x100,
+    VSEC_AT = 0x150,
+    VSEC_SIZE = 16,
     MSIX_VECTORS = 64,
     MSIX_BAR = 2,
     LOG2_MSI_VECTORS = 3,
@@ -55,7 +64,20 @@ static const uint8_t config[SIM_MODEL_CONFIG] = {
     [MSIX_AT + PCI_MSIX_PBA] = MSIX_BAR,
     [MSIX_AT + PCI_MSIX_PBA + 1] = 0x08,
     [EXP_AT] = PCI_CAP_ID_EXP,
+    [EXP_AT + PCI_CAP_LIST_NEXT] = VPD_AT,
     [EXP_AT + PCI_EXP_FLAGS] = 2, /* its version; an endpoint */
+    [PCI_BIST] = PCI_BIST_CAPABLE,
+    [VPD_AT] = PCI_CAP_ID_VPD,
+    [VPD_AT + PCI_CAP_LIST_NEXT] = VENDOR_AT,
+    [VENDOR_AT] = PCI_CAP_ID_VNDR,
+    [VENDOR_AT + PCI_CAP_FLAGS] = VENDOR_SIZE,
+    [AER_AT] = PCI_EXT_CAP_ID_ERR,
+    [AER_AT + 2] = 2 | (VSEC_AT & 0xf) << 4, /* its version; the next one */
+    [AER_AT + 3] = VSEC_AT >> 4,
+    [VSEC_AT] = PCI_EXT_CAP_ID_VNDR,
+    [VSEC_AT + 2] = 1,
+    [VSEC_AT + PCI_VNDR_HEADER + 2] = (VSEC_SIZE & 0xf) << 4,
+    [VSEC_AT + PCI_VNDR_HEADER + 3] = VSEC_SIZE >> 4,
 };
 
 static const uint8_t config_writable[SIM_MODEL_CONFIG] = {
@@ -66,6 +88,13 @@ static const uint8_t config_writable[SIM_MODEL_CONFIG] = {
     [MSI_AT + PCI_MSI_FLAGS] = PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE,
     [MSI_AT + PCI_MSI_ADDRESS_LO] = 0xfc,
     [MSI_AT + PCI_MSI_ADDRESS_LO + 1 ... MSI_AT + PCI_MSI_DATA_64 + 1] = 0xff,
+    [PCI_BIST] = PCI_BIST_START,
+    [VENDOR_AT + 4 ... VENDOR_AT + 7] = 0xff,
+    [HIDDEN_AT... HIDDEN_AT + 3] = 0xff,
+    [AER_AT + PCI_ERR_UNCOR_MASK... AER_AT + PCI_ERR_UNCOR_SEVER + 3] = 0xff,
+    [AER_AT + PCI_ERR_COR_MASK... AER_AT + PCI_ERR_COR_MASK + 3] = 0xff,
+    [AER_AT + PCI_ERR_CAP] = PCI_ERR_CAP_ECRC_GENE,
+    [VSEC_AT + PCI_VNDR_HEADER + 4 ... VSEC_AT + PCI_VNDR_HEADER + 7] = 0xff,
 };
 
 static uint64_t testdev_bar_read(void *state, unsigned bar, uint64_t offset, unsigned width)

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bridge/config_policy.h"
 #include "client-example/edu.h"
 #include "client-example/event.h"
 #include "client-example/vfuc.h"
@@ -34,6 +35,7 @@ enum {
     MSI = VFIO_PCI_MSI_IRQ_INDEX,
     REQ = VFIO_PCI_REQ_IRQ_INDEX,
     EDU_ID = 0x010000ed,
+    BEHIND_CAPABILITIES = 0xf0,
     DMA_RW = VFIO_USER_DMA_MAP_READ | VFIO_USER_DMA_MAP_WRITE,
     EVENTFD_TRIGGER = VFIO_USER_IRQ_SET_DATA_EVENTFD | VFIO_USER_IRQ_SET_ACTION_TRIGGER,
     NONE_TRIGGER = VFIO_USER_IRQ_SET_DATA_NONE | VFIO_USER_IRQ_SET_ACTION_TRIGGER,
@@ -77,8 +79,11 @@ static int start(struct server *s, struct fault_machine *m)
 
     *s = (struct server){
         .machine.sim = m->sim,
-        .config = {.device = "sim:edu", .socket_path = path, .fd = -1},
-        .settings = {.socket_mode = 0600,                   .iommu = iommu                   },
+        .config = {.device = "sim:edu",
+                   .socket_path = path,
+                   .fd = -1,
+                   .config_denied = CONFIG_DENIED_BY_DEFAULT},
+        .settings = {.socket_mode = 0600, .iommu = iommu},
     };
     ret = export_create(&s->export, &s->config, &s->settings, &s->machine);
     if (ret) {
@@ -200,7 +205,12 @@ static void use_interrupt(const struct client *u, uint32_t index)
 /* What a client does in its session; it leaves with an interrupt and a mapping in use. */
 static void use_device(const struct client *u)
 {
+    const uint8_t value = 0;
+
     ask_infos(u);
+    /* Behind the header: what is allowed has to be found out. */
+    succeeded(u, "config write",
+              vfuc_region_write(u->c, CONFIG, BEHIND_CAPABILITIES, &value, sizeof(value)));
     if (enable(u) && map_memory(u)) {
         transfer(u);
         use_interrupt(u, INTX);

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bridge/config_policy.h"
 #include "proto/base/arith.h"
 #include "proto/base/fd.h"
 #include "proto/base/log.h"
@@ -156,6 +157,7 @@ struct harness *harness_new(void)
         .device = "sim:edu",
         .socket_path = h->path,
         .fd = -1,
+        .config_denied = CONFIG_DENIED_BY_DEFAULT,
     };
     h->machine.sim = sim_create();
     assert_non_null(h->machine.sim);

@@ -93,7 +93,7 @@ static const uint8_t probe_config[SIM_MODEL_CONFIG] = {
 };
 
 static const uint8_t probe_writable[SIM_MODEL_CONFIG] = {
-    [0 ... SIM_MODEL_CONFIG - 1] = 0xff,
+    [0 ... PCI_CFG_SPACE_SIZE - 1] = 0xff,
 };
 
 static const struct sim_model probe_model = {

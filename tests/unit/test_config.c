@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/config_map.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 #include "tests/unit/log_capture.h"
 
 enum {
-    MAX_ARGS = 16,
+    MAX_ARGS = 24,
     /* A UNIX socket's path with its NUL. */
     MAX_PATH = 108,
 };
@@ -75,6 +76,19 @@ static void test_defaults(void **state)
     assert_int_equal(config.removal_grace, 10);
 }
 
+/* Each device has its own, and what is said later holds. */
+static void test_config_policy(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--device sim:a --fd 3 --config-deny vendor --config-allow vpd,aer "
+                           "--device sim:b --fd 4 --device sim:c --fd 5 --config-allow bist,vpd "
+                           "--config-deny unassigned,vpd"),
+                     0);
+    assert_int_equal(config.exports[0].config_denied, CONFIG_VENDOR | CONFIG_BIST);
+    assert_int_equal(config.exports[1].config_denied, CONFIG_VPD | CONFIG_AER | CONFIG_BIST);
+    assert_int_equal(config.exports[2].config_denied, CONFIG_VPD | CONFIG_AER | CONFIG_UNASSIGNED);
+}
+
 static const struct {
     const char *line;
     enum config_action action;
@@ -106,48 +120,55 @@ static const struct {
     const char *line;
     const char *log; /* a part of it */
 } refused[] = {
-    {"",                                               "nothing to export"                      },
-    {"--log-level info",                               "nothing to export"                      },
-    {"--device " BDF,                                  "--device " BDF " has no --socket-path"  },
-    {"--socket-path /s",                               "number 1 has no --device"               },
-    {"--fd 3",                                         "number 1 has no --device"               },
-    {"--device " BDF " --socket-path /s --fd 4",       "number 2 has no --device"               },
-    {"--device sim:a --device sim:b --socket-path /s", "--device sim:b has no --socket-path"    },
+    {"",                                               "nothing to export"                              },
+    {"--log-level info",                               "nothing to export"                              },
+    {"--device " BDF,                                  "--device " BDF " has no --socket-path"          },
+    {"--socket-path /s",                               "number 1 has no --device"                       },
+    {"--fd 3",                                         "number 1 has no --device"                       },
+    {"--device " BDF " --socket-path /s --fd 4",       "number 2 has no --device"                       },
+    {"--device sim:a --device sim:b --socket-path /s", "--device sim:b has no --socket-path"            },
 
-    {"--device 01:00.0 --socket-path /s",              "--device 01:00.0: neither a PCI address"},
-    {"--device edu --socket-path /s",                  "--device edu: neither"                  },
-    {"--device simulated --socket-path /s",            "--device simulated: neither"            },
-    {"--device= --socket-path /s",                     "--device : neither"                     },
-    {"--device sim:edu --socket-path=",                "--socket-path: 0 bytes"                 },
+    {"--config-deny vpd --device sim:a --fd 3",        "--config-deny vpd: it comes after the --device" },
+    {"--config-allow aer",                             "--config-allow aer: it comes after the --device"},
+    {"--device sim:a --fd 3 --config-deny rom",        "--config-deny rom: not a list of vpd, vendor"   },
+    {"--device sim:a --fd 3 --config-deny vpd,",       "--config-deny vpd,: not a list"                 },
+    {"--device sim:a --fd 3 --config-allow vpd,,aer",  "--config-allow vpd,,aer: not a list"            },
+    {"--device sim:a --fd 3 --config-allow=",          "--config-allow : not a list"                    },
 
-    {"--device sim:edu --fd x",                        "--fd x: not a number from 0 to 1048576" },
-    {"--device sim:edu --fd -1",                       "--fd -1: not a number"                  },
-    {"--device sim:edu --fd 1048577",                  "--fd 1048577: not a number"             },
-    {"--device sim:edu --fd 3x",                       "--fd 3x: not a number"                  },
-    {"--device sim:edu --fd +3",                       "--fd +3: not a number"                  },
-    {"--device sim:edu --fd=",                         "--fd : not a number"                    },
-    {"--device sim:edu --fd 99999999999999999999",     "not a number"                           },
-    {"--device sim:edu --fd -18446744073709551613",    "not a number"                           },
-    {"--socket-mode 888",                              "--socket-mode 888: not an octal number" },
-    {"--socket-mode 1000",                             "--socket-mode 1000: not an octal"       },
-    {"--socket-mode rw",                               "not an octal number up to 777"          },
-    {"--busy-poll 1000001",                            "--busy-poll 1000001: not a number"      },
-    {"--removal-grace 3601",                           "--removal-grace 3601: not a number"     },
-    {"--busy-poll 1.5",                                "--busy-poll 1.5: not a number"          },
-    {"--iommu type2",                                  "--iommu type2: not one of"              },
-    {"--dirty-policy some",                            "--dirty-policy some: not one of"        },
-    {"--iommu=",                                       "--iommu : not one of"                   },
-    {"--log-level loud",                               "--log-level loud: not one of"           },
-    {"--log-level=",                                   "--log-level : not one of"               },
+    {"--device 01:00.0 --socket-path /s",              "--device 01:00.0: neither a PCI address"        },
+    {"--device edu --socket-path /s",                  "--device edu: neither"                          },
+    {"--device simulated --socket-path /s",            "--device simulated: neither"                    },
+    {"--device= --socket-path /s",                     "--device : neither"                             },
+    {"--device sim:edu --socket-path=",                "--socket-path: 0 bytes"                         },
 
-    {"--device",                                       "--device: its value is missing"         },
-    {"--version --log-level",                          "--log-level: its value is missing"      },
-    {"--nonsense",                                     "--nonsense: no such option"             },
-    {"--so x",                                         "--so: no such option"                   },
-    {"--help=yes",                                     "--help=yes: no such option"             },
-    {"-h",                                             "-h: no such option"                     },
-    {"--device sim:edu --socket-path /s more",         "more: not an option"                    },
-    {"--version -- --help",                            "--help: not an option"                  },
+    {"--device sim:edu --fd x",                        "--fd x: not a number from 0 to 1048576"         },
+    {"--device sim:edu --fd -1",                       "--fd -1: not a number"                          },
+    {"--device sim:edu --fd 1048577",                  "--fd 1048577: not a number"                     },
+    {"--device sim:edu --fd 3x",                       "--fd 3x: not a number"                          },
+    {"--device sim:edu --fd +3",                       "--fd +3: not a number"                          },
+    {"--device sim:edu --fd=",                         "--fd : not a number"                            },
+    {"--device sim:edu --fd 99999999999999999999",     "not a number"                                   },
+    {"--device sim:edu --fd -18446744073709551613",    "not a number"                                   },
+    {"--socket-mode 888",                              "--socket-mode 888: not an octal number"         },
+    {"--socket-mode 1000",                             "--socket-mode 1000: not an octal"               },
+    {"--socket-mode rw",                               "not an octal number up to 777"                  },
+    {"--busy-poll 1000001",                            "--busy-poll 1000001: not a number"              },
+    {"--removal-grace 3601",                           "--removal-grace 3601: not a number"             },
+    {"--busy-poll 1.5",                                "--busy-poll 1.5: not a number"                  },
+    {"--iommu type2",                                  "--iommu type2: not one of"                      },
+    {"--dirty-policy some",                            "--dirty-policy some: not one of"                },
+    {"--iommu=",                                       "--iommu : not one of"                           },
+    {"--log-level loud",                               "--log-level loud: not one of"                   },
+    {"--log-level=",                                   "--log-level : not one of"                       },
+
+    {"--device",                                       "--device: its value is missing"                 },
+    {"--version --log-level",                          "--log-level: its value is missing"              },
+    {"--nonsense",                                     "--nonsense: no such option"                     },
+    {"--so x",                                         "--so: no such option"                           },
+    {"--help=yes",                                     "--help=yes: no such option"                     },
+    {"-h",                                             "-h: no such option"                             },
+    {"--device sim:edu --socket-path /s more",         "more: not an option"                            },
+    {"--version -- --help",                            "--help: not an option"                          },
 };
 
 static void test_refused(void **state)
@@ -306,11 +327,12 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_dirty_policy),
-        cmocka_unit_test(test_actions),      cmocka_unit_test_teardown(test_refused, teardown),
-        cmocka_unit_test(test_pairs),        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_longest_path), cmocka_unit_test(test_number_with_blanks),
-        cmocka_unit_test(test_most_exports), cmocka_unit_test(test_help),
+        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_dirty_policy),
+        cmocka_unit_test(test_actions),       cmocka_unit_test_teardown(test_refused, teardown),
+        cmocka_unit_test(test_pairs),         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_longest_path),  cmocka_unit_test(test_number_with_blanks),
+        cmocka_unit_test(test_most_exports),  cmocka_unit_test(test_help),
+        cmocka_unit_test(test_config_policy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

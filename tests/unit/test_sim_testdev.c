@@ -63,12 +63,59 @@ static void vectors(void **state)
     }
 }
 
+/* The kernel makes the transfer; the memory is there after a reset, and for who opens it next. */
+static void vpd(void **state)
+{
+    enum {
+        AT = 0xc0,
+        FLAG = PCI_VPD_ADDR_F << 16,
+    };
+    struct fixture *fx = *state;
+
+    assert_int_equal(fx_config_get(fx, AT, 1), PCI_CAP_ID_VPD);
+    fx_config_set(fx, AT + PCI_VPD_DATA, 0x12345678, 4);
+    fx_config_set(fx, AT, FLAG | 4 << 16, 4);
+    assert_int_equal(fx_config_get(fx, AT + PCI_VPD_ADDR, 2), 4);
+    host_close(fx->host, &fx->device);
+    fx->device = fx_get_device(fx, fx->bdf);
+    fx_config_set(fx, AT + PCI_VPD_ADDR, 4, 2);
+    assert_int_equal(fx_config_get(fx, AT + PCI_VPD_ADDR, 2), PCI_VPD_ADDR_F | 4);
+    assert_int_equal(fx_config_get(fx, AT + PCI_VPD_DATA, 4), 0x12345678);
+    /* The low byte alone starts nothing; an address that is none is never done. */
+    fx_config_set(fx, AT + PCI_VPD_ADDR, 8, 1);
+    assert_int_equal(fx_config_get(fx, AT + PCI_VPD_ADDR, 2), PCI_VPD_ADDR_F | 8);
+    fx_config_set(fx, AT + PCI_VPD_ADDR, 0x7ffc, 2);
+    assert_int_equal(fx_config_get(fx, AT + PCI_VPD_ADDR, 2), 0x7ffc);
+    fx_config_set(fx, AT + PCI_VPD_ADDR, 0xfffc, 2);
+    assert_int_equal(fx_config_get(fx, AT + PCI_VPD_ADDR, 2), 0xfffc);
+}
+
+/* Both lists, and what can be changed in their capabilities. */
+static void capabilities(void **state)
+{
+    static const unsigned writable[] = {0xd4, 0xf0, 0x108, 0x10c, 0x114, 0x158};
+    struct fixture *fx = *state;
+
+    assert_int_equal(fx_config_get(fx, 0x100, 4), 0x15020001);
+    assert_int_equal(fx_config_get(fx, 0x150, 4), 0x0001000b);
+    for (size_t i = 0; i < sizeof(writable) / sizeof(writable[0]); i++) {
+        fx_config_set(fx, writable[i], 0x89abcdef, 4);
+        assert_int_equal(fx_config_get(fx, writable[i], 4), 0x89abcdef);
+        fx_config_set(fx, writable[i] - 4, UINT32_MAX, 4);
+        assert_int_equal(fx_config_get(fx, writable[i], 4), 0x89abcdef);
+    }
+    fx_config_set(fx, PCI_BIST, 0xff, 1);
+    assert_int_equal(fx_config_get(fx, PCI_BIST, 1), PCI_BIST_CAPABLE | PCI_BIST_START);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(registers, setup, fx_teardown),
         cmocka_unit_test_setup_teardown(interrupts, setup, fx_teardown),
         cmocka_unit_test_setup_teardown(vectors, setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(vpd, setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(capabilities, setup, fx_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
