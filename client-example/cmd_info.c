@@ -60,9 +60,10 @@ static void print_flags(const struct flag *flags, size_t n, uint32_t value)
 static void print_session(const struct version_caps *caps)
 {
     printf("session: version %u.%u, max_msg_fds %" PRIu64 ", max_data_xfer_size %" PRIu64
-           ", max_dma_maps %" PRIu64 ", pgsizes 0x%" PRIx64 ", write_multiple %s\n",
+           ", max_dma_maps %" PRIu64 ", pgsizes 0x%" PRIx64 ", write_multiple %s, extensions %s\n",
            caps->major, caps->minor, caps->max_msg_fds, caps->max_data_xfer_size,
-           caps->max_dma_maps, caps->pgsizes, caps->write_multiple ? "yes" : "no");
+           caps->max_dma_maps, caps->pgsizes, caps->write_multiple ? "yes" : "no",
+           caps->extensions ? "yes" : "no");
 }
 
 static int print_sparse_areas(const struct vfio_user_region_info *info, uint32_t offset)

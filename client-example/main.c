@@ -16,31 +16,33 @@ static const struct command_row {
     const char *help; /* lines, each but the last with its newline */
     int (*run)(const struct cmd_target *target, int argc, char **argv);
 } commands[] = {
-    {"info",  "",
-     "Show what the server offers: regions, interrupts, and the PCI config space in words.",      cmd_info },
-    {"read",  "REGION OFFSET COUNT [FILE]",
+    {"info",      "",
+     "Show what the server offers: regions, interrupts, and the PCI config space in words.",      cmd_info     },
+    {"read",      "REGION OFFSET COUNT [FILE]",
      "Read COUNT bytes of a region; as a hex dump, or as they are into FILE.\n"
-     "REGION: an index, or bar0 … bar5, rom, config, vga.",                                     cmd_read },
-    {"write", "REGION OFFSET VALUE[:WIDTH] | REGION OFFSET --file FILE",
-     "Write a number of WIDTH (1, 2, 4 or 8; default 4) bytes, or a file's bytes.",               cmd_write},
-    {"edu",   "[--dma-forever | --copy FROM TO COUNT]",
+     "REGION: an index, or bar0 … bar5, rom, config, vga.",                                     cmd_read     },
+    {"write",     "REGION OFFSET VALUE[:WIDTH] | REGION OFFSET --file FILE",
+     "Write a number of WIDTH (1, 2, 4 or 8; default 4) bytes, or a file's bytes.",               cmd_write    },
+    {"edu",       "[--dma-forever | --copy FROM TO COUNT]",
      "Drive QEMU's edu device through all it can do and check each step: registers, DMA,\n"
      "interrupts, DMA that must be stopped, reset. With --dma-forever: do DMA until killed. With\n"
-     "--copy: move COUNT bytes by DMA between addresses that nobody has mapped (no-IOMMU mode).", cmd_edu  },
-    {"pair",  "OTHER_SOCKET [--one-group]",
+     "--copy: move COUNT bytes by DMA between addresses that nobody has mapped (no-IOMMU mode).", cmd_edu      },
+    {"pair",      "OTHER_SOCKET [--one-group]",
      "Map the same memory for two edu devices, and check which of them reaches it when one has\n"
-     "unmapped it. --one-group: they are in one IOMMU group.",                                    cmd_pair },
-    {"p2p",   "OTHER_SOCKET",
+     "unmapped it. --one-group: they are in one IOMMU group.",                                    cmd_pair     },
+    {"p2p",       "OTHER_SOCKET",
      "Move data by DMA between an edu device and BAR 2 of another, which is memory, and check\n"
-     "that nothing arrives while the BAR is elsewhere, not decoded or not mapped.",               cmd_p2p  },
-    {"nvme",  "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
+     "that nothing arrives while the BAR is elsewhere, not decoded or not mapped.",               cmd_p2p      },
+    {"nvme",      "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
-     "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme },
-    {"sleep", "SECONDS",
-     "Let the device sleep for so long, then use it: it must have slept, and wake.",              cmd_sleep},
-    {"watch", "[--stay]",
+     "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme     },
+    {"sleep",     "SECONDS",
+     "Let the device sleep for so long, then use it: it must have slept, and wake.",              cmd_sleep    },
+    {"hot-reset", "[--info]",
+     "Show which devices a reset of the whole slot or bus resets, and (unless --info) reset it.", cmd_hot_reset},
+    {"watch",     "[--stay]",
      "Have the device until the host wants it back, and tell of errors that it reports; then\n"
-     "leave, or with --stay, see that it is taken away.",                                         cmd_watch},
+     "leave, or with --stay, see that it is taken away.",                                         cmd_watch    },
 };
 
 static void print_help(FILE *out)

@@ -80,6 +80,8 @@ static struct version_caps every_capability(void)
     caps.max_msg_fds = LIMIT_MSG_FDS;
     caps.max_data_xfer_size = LIMIT_DATA_XFER;
     caps.max_dma_maps = LIMIT_DMA_MAPS;
+    caps.has_extensions = true;
+    caps.extensions = LIMIT_EXTENSIONS;
     caps.pgsizes = caps.migration_pgsize = 4096;
     caps.write_multiple = true;
     return caps;

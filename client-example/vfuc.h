@@ -24,6 +24,7 @@
 
 #include "proto/version.h"
 #include "proto/wire.h"
+#include "proto/wire_extension.h"
 
 struct vfuc;
 
@@ -154,6 +155,25 @@ int vfuc_dma_log_start(struct vfuc *c, const struct vfio_user_feature_dma_loggin
 int vfuc_dma_log_stop(struct vfuc *c);
 int vfuc_dma_log_report(struct vfuc *c, uint64_t iova, uint64_t length, uint64_t page_size,
                         uint64_t *bitmap);
+
+/*
+ * The messages of the extension (docs/protocol-extensions.md), which only this server has: -ENOTTY
+ * of one without it.
+ */
+
+/* Whether the server has agreed on it. */
+bool vfuc_has_extensions(const struct vfuc *c);
+
+/*
+ * What a hot reset would reset. *info is allocated, the caller frees it: count devices follow, of
+ * which vfuc_hot_reset_device() gives the one numbered i. -ENOTTY: there is no such reset.
+ */
+int vfuc_hot_reset_info(struct vfuc *c, struct vfio_userd_hot_reset_info **info);
+struct vfio_userd_hot_reset_device vfuc_hot_reset_device(
+    const struct vfio_userd_hot_reset_info *info, uint32_t i);
+
+/* Resets the device's whole slot or bus. -EPERM: others there are in use. */
+int vfuc_hot_reset(struct vfuc *c);
 
 /*
  * Any request. payload: len bytes after the header; fds: nfds descriptors, the caller's.

@@ -11,6 +11,7 @@
 #include "proto/base/arith.h"
 #include "proto/limits.h"
 #include "proto/wire.h"
+#include "proto/wire_extension.h"
 
 /* clang-format off */
 #define FIRST             COMMAND_TO_SERVER, COMMAND_BEFORE_VERSION
@@ -25,6 +26,7 @@
 #define FDS(max)          .max_fds = (max)
 #define SPARE_FDS         .spare_fds_ok = true
 #define POSTED            .no_reply_ok = true
+#define EXTENSION         .extension = true
 
 static const struct command commands[] = {
     {"VERSION", VFIO_USER_VERSION, FIRST,
@@ -61,6 +63,10 @@ static const struct command commands[] = {
      FIXED(vfio_user_mig_data)},
     {"MIG_DATA_WRITE", VFIO_USER_MIG_DATA_WRITE, REQUEST,
      UP_TO(vfio_user_mig_data, LIMIT_DATA_XFER), POSTED},
+    {"HOT_RESET_INFO", VFIO_USERD_HOT_RESET_INFO, REQUEST,
+     FIXED(vfio_userd_hot_reset_info), EXTENSION},
+    {"HOT_RESET", VFIO_USERD_HOT_RESET, REQUEST,
+     FIXED(vfio_userd_hot_reset), POSTED, EXTENSION},
 };
 /* clang-format on */
 

@@ -30,6 +30,7 @@ struct command {
     uint32_t max_fds;  /* descriptors that the request may carry and that mean something */
     bool spare_fds_ok; /* more of them are closed and ignored; otherwise EINVAL */
     bool no_reply_ok;  /* makes sense with NO_REPLY; a query does not */
+    bool extension;    /* our own: there is no such command unless the extension was negotiated */
 };
 
 /* The row of a command id, or NULL if there is no such command. Any thread. */

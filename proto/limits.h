@@ -16,8 +16,11 @@ enum {
      * 214 bytes; the parser's work and memory stay small with this.
      */
     LIMIT_VERSION_DATA = 4096,
-    /* Nesting of that JSON: root, capabilities, migration or twin_socket, and a margin. */
+    /* Nesting of that JSON: root, capabilities, one of its objects, and a margin. */
     LIMIT_JSON_DEPTH = 8,
+
+    /* The version of the extension (docs/protocol-extensions.md); the smaller one of both wins. */
+    LIMIT_EXTENSIONS = 1,
 
     /* max_msg_fds that we advertise: QEMU ends the session on more than 16. */
     LIMIT_MSG_FDS = 16,

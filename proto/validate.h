@@ -15,6 +15,7 @@
 #include "proto/commands.h"
 #include "proto/fdset.h"
 #include "proto/wire.h"
+#include "proto/wire_extension.h"
 
 /* A header with which the stream can't be understood any further. -EINVAL, -EMSGSIZE. */
 int validate_header(const struct vfio_user_header *hdr, uint32_t max_size);
@@ -84,3 +85,10 @@ int validate_mig_data_read(const void *payload, size_t len, struct vfio_user_mig
 /* size as for a read; argsz at least the header; exactly size bytes follow, at *data. */
 int validate_mig_data_write(const void *payload, size_t len, struct vfio_user_mig_data *out,
                             const uint8_t **data);
+
+/*
+ * A message of the extension: out, size bytes, begins with a struct vfio_userd_head. argsz at least
+ * size; no flag beside known_flags.
+ */
+int validate_extension(uint16_t command, const void *payload, size_t len, uint32_t known_flags,
+                       void *out, size_t size);

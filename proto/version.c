@@ -1,7 +1,7 @@
 /*
  * The capabilities are known by one table, which both directions use: what is a number and where
- * it is kept in struct version_caps. The keys that are no plain numbers (migration, twin_socket,
- * write_multiple) have a few lines each.
+ * it is kept in struct version_caps. The keys that are no plain numbers (migration, vfio_userd,
+ * twin_socket, write_multiple) have a few lines each.
  *
  * json-c reads; of a key that stands there twice the last counts. What is written needs no
  * escapes and no tree: it is printed.
@@ -132,6 +132,17 @@ static int parse_migration(struct json_object *caps, struct version_caps *out)
                         &out->has_migration_max_bitmap_size);
 }
 
+/* Our own: {"vfio_userd": {"extensions": VERSION}}. */
+static int parse_extension(struct json_object *caps, struct version_caps *out)
+{
+    struct json_object *ours = NULL;
+    int r = parse_object(caps, "vfio_userd", &ours);
+
+    if (r < 0 || !ours)
+        return r;
+    return parse_number(ours, "extensions", &out->extensions, &out->has_extensions);
+}
+
 static int parse_twin_socket(struct json_object *caps, struct version_caps *out)
 {
     struct json_object *twin = NULL;
@@ -158,6 +169,9 @@ static int parse_capabilities(struct json_object *caps, struct version_caps *out
             return r;
     }
     r = parse_migration(caps, out);
+    if (r < 0)
+        return r;
+    r = parse_extension(caps, out);
     if (r < 0)
         return r;
     r = parse_twin_socket(caps, out);
@@ -266,6 +280,10 @@ static void print_capabilities(FILE *f, const struct version_caps *caps)
         print_key(f, &separator, "migration");
         print_migration(f, caps);
     }
+    if (caps->has_extensions) {
+        print_key(f, &separator, "vfio_userd");
+        fprintf(f, "{\"extensions\":%" PRIu64 "}", caps->extensions);
+    }
     if (caps->has_twin_socket) {
         print_key(f, &separator, "twin_socket");
         fprintf(f, "{\"supported\":%s}", bool_text(caps->twin_socket));
@@ -343,6 +361,7 @@ static struct version_caps answer_to(const struct version_caps *proposed,
     answer.migration_pgsize = LIMIT_BITMAP_PGSIZE;
     answer.migration_max_bitmap_size =
         MIN(proposed->migration_max_bitmap_size, (uint64_t)LIMIT_BITMAP_SIZE);
+    answer.extensions = MIN(proposed->extensions, (uint64_t)LIMIT_EXTENSIONS);
     answer.twin_socket = false;
     return answer;
 }
@@ -395,9 +414,10 @@ char *version_capabilities_text(const char *program_version)
     caps.max_msg_fds = LIMIT_MSG_FDS;
     caps.max_data_xfer_size = LIMIT_DATA_XFER;
     caps.max_dma_maps = LIMIT_DMA_MAPS;
+    caps.extensions = LIMIT_EXTENSIONS;
     caps.write_multiple = true;
     caps.has_max_msg_fds = caps.has_max_data_xfer_size = caps.has_max_dma_maps =
-        caps.has_write_multiple = true;
+        caps.has_extensions = caps.has_write_multiple = true;
     fprintf(f,
             "{\"type\":\"vfio-user\",\"version\":\"%s\",\"protocol\":\"%u.%u\",\"capabilities\":",
             program_version, caps.major, caps.minor);

@@ -24,11 +24,12 @@ struct version_caps {
     uint64_t pgsizes;
     uint64_t migration_pgsize;
     uint64_t migration_max_bitmap_size;
+    uint64_t extensions; /* version of our own messages (wire_extension.h); 0: there are none */
     bool write_multiple;
     bool twin_socket;
     /* Which keys were there. */
     bool has_max_msg_fds, has_max_data_xfer_size, has_max_dma_maps, has_pgsizes, has_migration,
-        has_migration_max_bitmap_size, has_write_multiple, has_twin_socket;
+        has_migration_max_bitmap_size, has_extensions, has_write_multiple, has_twin_socket;
 };
 
 /* What the server offers; the session's limits where they differ from limits.h. */
@@ -53,12 +54,12 @@ int version_parse(const void *payload, size_t len, struct version_caps *out);
  *
  * Numbers: the smaller of both sides' where the value limits what may be in use at a time
  * (max_dma_maps), the common part for pgsizes (ours if there is none), ours where it says what we
- * take (max_msg_fds, max_data_xfer_size). twin_socket is answered as not supported. If the reply
- * would be longer than its request, keys that say no more than their absence (twin_socket,
- * write_multiple false) are left out.
+ * take (max_msg_fds, max_data_xfer_size). Of the extension's versions the smaller. twin_socket is
+ * answered as not supported. If the reply would be longer than its request, keys that say no more
+ * than their absence (twin_socket, write_multiple false) are left out.
  *
  * agreed (may be NULL) receives the answer, and so what holds for the session: minor,
- * write_multiple, max_dma_maps. What the client takes stays in proposed.
+ * write_multiple, max_dma_maps, extensions. What the client takes stays in proposed.
  */
 int version_reply(const struct version_caps *proposed, const struct version_offer *offer,
                   void **payload, size_t *len, struct version_caps *agreed);

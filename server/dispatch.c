@@ -10,6 +10,7 @@
 #include "proto/codec.h"
 #include "proto/commands.h"
 #include "proto/validate.h"
+#include "proto/wire_extension.h"
 #include "server/handlers.h"
 
 static const handler handlers[] = {
@@ -29,6 +30,32 @@ static const handler handlers[] = {
     [VFIO_USER_MIG_DATA_WRITE] = handle_mig_data_write,
 };
 
+static const handler extension_handlers[] = {
+    [VFIO_USERD_HOT_RESET_INFO - VFIO_USERD_BASE] = handle_hot_reset_info,
+    [VFIO_USERD_HOT_RESET - VFIO_USERD_BASE] = handle_hot_reset,
+};
+
+static handler find_handler(const struct command *cmd)
+{
+    const handler *table = cmd->extension ? extension_handlers : handlers;
+    const size_t n = cmd->extension ? ARRAY_SIZE(extension_handlers) : ARRAY_SIZE(handlers);
+    const unsigned i = cmd->extension ? cmd->id - (unsigned)VFIO_USERD_BASE : cmd->id;
+
+    assert(i < n && table[i]);
+    return table[i];
+}
+
+/* Without the extension a command of ours is as unknown as any. */
+static const struct command *find_command(uint16_t id, bool extensions)
+{
+    const struct command *cmd = command_find(id);
+
+    if (cmd && (extensions || !cmd->extension))
+        return cmd;
+    log_peer_warning("unknown command %u", id);
+    return NULL;
+}
+
 void *request_reply(struct request *req, size_t len)
 {
     req->reply_len = len;
@@ -46,17 +73,11 @@ void dispatch_error(struct connection *c, const struct vfio_user_header *hdr, in
     connection_reply(c, &reply, 0, NULL, 0);
 }
 
-/* All that can be refused before a handler runs. */
-static int check(const struct session *s, const struct message *msg)
+/* All that can be refused before a handler runs. cmd: NULL for an unknown one. */
+static int check(const struct session *s, const struct command *cmd, const struct message *msg)
 {
-    const struct command *cmd = command_find(msg->hdr.command);
-    int ret;
+    int ret = cmd ? validate_request(cmd, &msg->hdr, msg->fds) : -ENOTTY;
 
-    if (!cmd) {
-        log_peer_warning("unknown command %u", msg->hdr.command);
-        return -ENOTTY;
-    }
-    ret = validate_request(cmd, &msg->hdr, msg->fds);
     if (ret)
         return ret;
     if (cmd->state != COMMAND_IN_SESSION) {
@@ -103,25 +124,25 @@ static int run(handler handle, struct session *s, struct connection *c, const st
 
 void dispatch_message(struct session *s, struct connection *c, const struct message *msg)
 {
-    int ret = check(s, msg);
+    const struct command *cmd = find_command(msg->hdr.command, s->agreed.extensions);
+    int ret = check(s, cmd, msg);
 
     if (ret) {
         dispatch_error(c, &msg->hdr, ret);
         return;
     }
-    assert(msg->hdr.command < ARRAY_SIZE(handlers) && handlers[msg->hdr.command]);
-    ret = run(handlers[msg->hdr.command], s, c, msg);
+    ret = run(find_handler(cmd), s, c, msg);
     session_note_error(s, ret);
 }
 
-void dispatch_without_device(struct connection *c, const struct message *msg)
+void dispatch_without_device(struct connection *c, bool extensions, const struct message *msg)
 {
     static const handler gone[] = {
         [VFIO_USER_DMA_UNMAP] = handle_dma_unmap_gone,
         [VFIO_USER_REGION_READ] = handle_region_read_gone,
         [VFIO_USER_REGION_WRITE] = handle_region_write_gone,
     };
-    const struct command *cmd = command_find(msg->hdr.command);
+    const struct command *cmd = find_command(msg->hdr.command, extensions);
     int ret = cmd ? validate_request(cmd, &msg->hdr, msg->fds) : -ENOTTY;
 
     if (!ret && (msg->hdr.command >= ARRAY_SIZE(gone) || !gone[msg->hdr.command]))

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,9 +42,9 @@ void dispatch_message(struct session *s, struct connection *c, const struct mess
 /*
  * A request of a client whose device was taken away after its session had begun: ENODEV, but what
  * a bus and an IOMMU answer without the device too. Reads are all ones and writes are dropped, and
- * memory can be unmapped (it is not mapped any more).
+ * memory can be unmapped (it is not mapped any more). extensions: what its session had agreed on.
  */
-void dispatch_without_device(struct connection *c, const struct message *msg);
+void dispatch_without_device(struct connection *c, bool extensions, const struct message *msg);
 
 /* An error reply to any message that may get one: a request, unless it has NO_REPLY. */
 void dispatch_error(struct connection *c, const struct vfio_user_header *hdr, int err);

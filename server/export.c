@@ -43,6 +43,7 @@ struct client {
     struct export *export;
     struct connection *connection;
     struct event *handshake; /* its time limit */
+    bool extensions;         /* its session has, or had, our own messages */
     bool lost_device;        /* it had a session, whose device was taken away */
     struct peer peer;
 };
@@ -440,6 +441,7 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
     struct export *e = c->export;
 
     e->holder = c;
+    c->extensions = agreed->extensions;
     e->session = (struct session){
         .gd = &e->gd,
         .device = e->gd.device,
@@ -522,7 +524,7 @@ static void on_message(void *arg, const struct message *msg)
         return;
     }
     if (c->lost_device) {
-        dispatch_without_device(c->connection, msg);
+        dispatch_without_device(c->connection, c->extensions, msg);
         return;
     }
     ret = negotiate(c, msg);

@@ -35,6 +35,7 @@ struct groups {
     pthread_mutex_t lock; /* for the list */
     TAILQ_HEAD(, group) list;
     _Atomic unsigned n_devices;
+    _Atomic unsigned last_id;
     struct tenants *tenants;
 };
 
@@ -324,6 +325,8 @@ int group_enter(struct group_device *gd, struct groups *groups, struct host *hos
         return -ENOMEM;
     gd->group = g;
     gd->where = *where;
+    if (!gd->id)
+        gd->id = ++groups->last_id;
     gd->held = gd->in_session = false;
     pthread_mutex_lock(&g->lock);
     TAILQ_INSERT_TAIL(&g->devices, gd, link);
@@ -545,18 +548,72 @@ bool group_can_reset(struct group_device *gd)
     return reset_is_supported(gd->device) || !hot_reset_get_set(gd->device, &set);
 }
 
-int group_reset(struct group_device *gd)
+static int reset_bus(struct group_device *gd, struct bus *bus)
 {
     struct groups *groups = gd->group->groups;
-    struct bus bus = {0};
     int ret;
+
+    pthread_mutex_lock(&groups->lock);
+    ret = hot_reset_bus(gd, bus);
+    pthread_mutex_unlock(&groups->lock);
+    return ret;
+}
+
+int group_reset(struct group_device *gd)
+{
+    struct bus bus = {0};
 
     if (reset_is_supported(gd->device) || hot_reset_get_set(gd->device, &bus.set))
         return reset_device(gd->device);
+    return reset_bus(gd, &bus);
+}
+
+int group_hot_reset(struct group_device *gd)
+{
+    struct bus bus = {0};
+    int ret = hot_reset_get_set(gd->device, &bus.set);
+
+    if (ret)
+        return ret == -ENODEV ? -ENOTTY : ret;
+    return reset_bus(gd, &bus);
+}
+
+/* With the list's lock. */
+static void collect_own(struct groups *groups, const struct group_device *asking,
+                        const struct hot_reset_set *set, struct group_reset_set *out)
+{
+    const struct group_device *gd;
+    struct group *g;
+
+    TAILQ_FOREACH(g, &groups->list, link)
+    {
+        if (g->host != asking->group->host)
+            continue;
+        pthread_mutex_lock(&g->lock);
+        TAILQ_FOREACH(gd, &g->devices, link)
+        {
+            if (gd->in_session && peer_same_identity(&g->holder, &asking->group->holder) &&
+                is_in_set(set, gd))
+                out->own[out->n_own++] = gd->id;
+        }
+        pthread_mutex_unlock(&g->lock);
+    }
+}
+
+int group_get_reset_set(struct group_device *gd, struct group_reset_set *out)
+{
+    struct groups *groups = gd->group->groups;
+    struct hot_reset_set set;
+    int ret = hot_reset_get_set(gd->device, &set);
+
+    if (ret)
+        return ret == -ENODEV ? -ENOTTY : ret;
+    out->n_own = 0;
     pthread_mutex_lock(&groups->lock);
-    ret = hot_reset_bus(gd, &bus);
+    collect_own(groups, gd, &set, out);
     pthread_mutex_unlock(&groups->lock);
-    return ret;
+    out->n_others = set.count - out->n_own;
+    return 0;
 }
 
 bool group_device_is_open(struct group_device *gd)

@@ -17,6 +17,7 @@
 #include "auth/peer.h"
 #include "bridge/address_space.h"
 #include "bridge/device.h"
+#include "bridge/hot_reset.h"
 #include "bridge/iommu.h"
 #include "bridge/sysfs.h"
 
@@ -30,6 +31,7 @@ struct group_device {
     struct sysfs_device where;
     bool held;                /* in a session, or not clean since its last one */
     bool in_session;          /* under the group's lock */
+    unsigned id;              /* among all devices; from the first group_enter on */
     int err_event, req_event; /* for irq_relay_watch; the export's, set before group_enter */
     /* The worker's while held, else under the group's lock. NULL: not open. */
     struct device *device;
@@ -91,6 +93,22 @@ bool group_can_reset(struct group_device *gd);
  * and -EPERM: a device that would be reset too is in a session, or not this daemon's.
  */
 int group_reset(struct group_device *gd);
+
+/*
+ * The same by bus or slot, whether the device has a reset of its own or not. -ENOTTY: neither can
+ * be reset.
+ */
+int group_hot_reset(struct group_device *gd);
+
+/* The devices that group_hot_reset() resets. */
+struct group_reset_set {
+    size_t n_own;
+    unsigned own[HOT_RESET_MOST]; /* ids of those in sessions of the holder, its own among them */
+    size_t n_others;              /* the rest, exported or not */
+};
+
+/* Of a device that is held. Errors as group_hot_reset() and hot_reset_get_set(). */
+int group_get_reset_set(struct group_device *gd, struct group_reset_set *out);
 
 /* The session has ended, but the device is not clean: it stays with its holder. */
 void group_keep(struct group_device *gd);

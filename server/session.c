@@ -67,6 +67,16 @@ int session_reset(struct session *s)
     return s->gd ? group_reset(s->gd) : reset_device(s->device);
 }
 
+int session_hot_reset(struct session *s)
+{
+    return s->gd ? group_hot_reset(s->gd) : -ENOTTY;
+}
+
+int session_get_reset_set(struct session *s, struct group_reset_set *out)
+{
+    return s->gd ? group_get_reset_set(s->gd, out) : -ENOTTY;
+}
+
 static bool failed(const char *step, int ret)
 {
     if (ret)

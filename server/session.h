@@ -12,6 +12,7 @@
 #include "server/quota.h"
 
 struct group_device;
+struct group_reset_set;
 
 struct session {
     struct group_device *gd; /* NULL: the device is in no group; it is reset on its own only */
@@ -51,6 +52,10 @@ void session_note_error(struct session *s, int err);
 /* Resets the device, by what ways there are: group_reset() or reset_device(). */
 int session_reset(struct session *s);
 bool session_can_reset(const struct session *s);
+
+/* group_hot_reset() and group_get_reset_set(). -ENOTTY: the device is in no group. */
+int session_hot_reset(struct session *s);
+int session_get_reset_set(struct session *s, struct group_reset_set *out);
 
 /* What a session has left behind. */
 enum session_end {

@@ -202,6 +202,22 @@ static void run_mig_data_write(const uint8_t *payload, size_t len, unsigned nfds
     touch(data, mig.size);
 }
 
+static void run_hot_reset_info(const uint8_t *payload, size_t len, unsigned nfds)
+{
+    struct vfio_userd_hot_reset_info info;
+
+    if (!validate_extension(VFIO_USERD_HOT_RESET_INFO, payload, len, 0, &info, sizeof(info)))
+        REQUIRE(!nfds && info.argsz >= sizeof(info) && !info.flags);
+}
+
+static void run_hot_reset(const uint8_t *payload, size_t len, unsigned nfds)
+{
+    struct vfio_userd_hot_reset reset;
+
+    if (!validate_extension(VFIO_USERD_HOT_RESET, payload, len, 0, &reset, sizeof(reset)))
+        REQUIRE(!nfds && reset.argsz >= sizeof(reset) && !reset.flags);
+}
+
 static const struct {
     uint16_t command;
     void (*run)(const uint8_t *payload, size_t len, unsigned nfds);
@@ -219,6 +235,8 @@ static const struct {
     {VFIO_USER_DEVICE_FEATURE,           run_device_feature},
     {VFIO_USER_MIG_DATA_READ,            run_mig_data_read },
     {VFIO_USER_MIG_DATA_WRITE,           run_mig_data_write},
+    {VFIO_USERD_HOT_RESET_INFO,          run_hot_reset_info},
+    {VFIO_USERD_HOT_RESET,               run_hot_reset     },
 };
 
 static void check_request(const struct command *cmd, const struct vfio_user_header *hdr, size_t len,

@@ -34,6 +34,7 @@ static void check_keys(const struct version_caps *p, const struct version_caps *
     REQUIRE(!a->has_migration_max_bitmap_size || p->has_migration_max_bitmap_size);
     REQUIRE(!a->has_write_multiple || p->has_write_multiple);
     REQUIRE(!a->has_twin_socket || p->has_twin_socket);
+    REQUIRE(a->has_extensions == p->has_extensions);
 }
 
 /* What QEMU ends the session on. */
@@ -49,6 +50,7 @@ static void check_values(const struct version_caps *p, const struct version_caps
     REQUIRE(!a->has_migration_max_bitmap_size ||
             a->migration_max_bitmap_size <= p->migration_max_bitmap_size);
     REQUIRE(!a->twin_socket);
+    REQUIRE(a->extensions <= p->extensions && a->extensions <= LIMIT_EXTENSIONS);
     REQUIRE(!a->write_multiple || p->write_multiple);
 }
 
@@ -71,6 +73,7 @@ static void check_reply(const struct version_caps *proposed, const struct versio
     check_values(proposed, &answer);
     check_length(proposed, &answer);
     REQUIRE(agreed.minor == answer.minor);
+    REQUIRE(agreed.extensions == answer.extensions);
     REQUIRE(agreed.write_multiple == answer.write_multiple);
     REQUIRE(agreed.max_dma_maps <= offer->max_dma_maps);
     REQUIRE(!answer.has_max_dma_maps || agreed.max_dma_maps == answer.max_dma_maps);

@@ -13,9 +13,13 @@
 #include "proto/codec.h"
 #include "proto/commands.h"
 
-static const char every_capability[] =
-    "{\"capabilities\":{\"pgsizes\":4096,\"max_msg_fds\":16,\"max_dma_maps\":65535,"
-    "\"max_data_xfer_size\":1048576,\"write_multiple\":true}}";
+#define EVERY_CAPABILITY                                                                           \
+    "\"pgsizes\":4096,\"max_msg_fds\":16,\"max_dma_maps\":65535,"                                  \
+    "\"max_data_xfer_size\":1048576,\"write_multiple\":true"
+
+static const char every_capability[] = "{\"capabilities\":{" EVERY_CAPABILITY "}}";
+static const char extended[] =
+    "{\"capabilities\":{" EVERY_CAPABILITY ",\"vfio_userd\":{\"extensions\":1}}}";
 
 int raw_connect(const struct harness *h)
 {
@@ -43,24 +47,37 @@ void raw_send_version(int sock, uint16_t major, uint16_t minor, const char *text
     raw_send(sock, &m, NULL, 0);
 }
 
-int raw_session(const struct harness *h)
+int raw_session_with(const struct harness *h, const char *proposal, struct reply *r)
 {
     int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
-    struct reply r;
     int sock;
 
     /* The session before this one may still be on its way out. */
     for (;;) {
         sock = raw_connect(h);
-        raw_send_version(sock, 0, 1, every_capability);
-        raw_receive(sock, &r);
-        if (r.hdr.error != EBUSY || harness_now_ms() > deadline)
+        raw_send_version(sock, 0, 1, proposal);
+        raw_receive(sock, r);
+        if (r->hdr.error != EBUSY || harness_now_ms() > deadline)
             break;
         fd_close(&sock);
         harness_pause();
     }
-    assert_int_equal(r.hdr.error, 0);
+    assert_int_equal(r->hdr.error, 0);
     return sock;
+}
+
+int raw_session(const struct harness *h)
+{
+    struct reply r;
+
+    return raw_session_with(h, every_capability, &r);
+}
+
+int raw_extended_session(const struct harness *h)
+{
+    struct reply r;
+
+    return raw_session_with(h, extended, &r);
 }
 
 size_t raw_encode(const struct raw_message *m, void *buf, size_t size)

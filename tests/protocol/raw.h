@@ -10,6 +10,7 @@
 
 #include "proto/fdset.h"
 #include "proto/wire.h"
+#include "proto/wire_extension.h"
 #include "tests/protocol/harness.h"
 
 /* What is sent. The macros below fill in the first three; data follows the payload. */
@@ -59,8 +60,14 @@ struct reply {
 /* A connected socket, the caller's. */
 int raw_connect(const struct harness *h);
 
-/* The same with a session, of a proposal that has every capability. */
+/* The same with a session, of a proposal that has every capability of the specification's. */
 int raw_session(const struct harness *h);
+
+/* The same with the extension too. */
+int raw_extended_session(const struct harness *h);
+
+/* A session of that version data (NULL: none). *r: the answer. */
+int raw_session_with(const struct harness *h, const char *proposal, struct reply *r);
 
 /* VERSION with text and its NUL after it; NULL: without version data. */
 void raw_send_version(int sock, uint16_t major, uint16_t minor, const char *text);

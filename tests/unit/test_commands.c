@@ -8,6 +8,7 @@
 #include "proto/base/arith.h"
 #include "proto/limits.h"
 #include "proto/wire.h"
+#include "proto/wire_extension.h"
 
 #define S     COMMAND_TO_SERVER
 #define C     COMMAND_TO_CLIENT
@@ -16,23 +17,25 @@
 
 /* The whole table again, in plain numbers. */
 static const struct command expected[] = {
-    {"VERSION",                  1,  S, FIRST, 4,  4100,    0,   false, false},
-    {"DMA_MAP",                  2,  S, LATER, 32, 32,      1,   false, true },
-    {"DMA_UNMAP",                3,  S, LATER, 24, 40,      0,   true,  true },
-    {"DEVICE_GET_INFO",          4,  S, LATER, 16, 65536,   0,   false, false},
-    {"DEVICE_GET_REGION_INFO",   5,  S, LATER, 32, 65536,   0,   false, false},
-    {"DEVICE_GET_REGION_IO_FDS", 6,  S, LATER, 16, 65536,   0,   false, false},
-    {"DEVICE_GET_IRQ_INFO",      7,  S, LATER, 16, 65536,   0,   false, false},
-    {"DEVICE_SET_IRQS",          8,  S, LATER, 20, 8212,    253, false, true },
-    {"REGION_READ",              9,  S, LATER, 16, 16,      0,   false, false},
-    {"REGION_WRITE",             10, S, LATER, 16, 1048592, 0,   false, true },
-    {"DMA_READ",                 11, C, LATER, 16, 16,      0,   false, false},
-    {"DMA_WRITE",                12, C, LATER, 16, 1048592, 0,   false, true },
-    {"DEVICE_RESET",             13, S, LATER, 0,  0,       0,   false, true },
-    {"REGION_WRITE_MULTI",       15, S, LATER, 8,  24584,   0,   false, true },
-    {"DEVICE_FEATURE",           16, S, LATER, 8,  65560,   1,   false, false},
-    {"MIG_DATA_READ",            17, S, LATER, 8,  8,       0,   false, false},
-    {"MIG_DATA_WRITE",           18, S, LATER, 8,  1048584, 0,   false, true },
+    {"VERSION",                  1,      S, FIRST, 4,  4100,    0,   false, false, false},
+    {"DMA_MAP",                  2,      S, LATER, 32, 32,      1,   false, true,  false},
+    {"DMA_UNMAP",                3,      S, LATER, 24, 40,      0,   true,  true,  false},
+    {"DEVICE_GET_INFO",          4,      S, LATER, 16, 65536,   0,   false, false, false},
+    {"DEVICE_GET_REGION_INFO",   5,      S, LATER, 32, 65536,   0,   false, false, false},
+    {"DEVICE_GET_REGION_IO_FDS", 6,      S, LATER, 16, 65536,   0,   false, false, false},
+    {"DEVICE_GET_IRQ_INFO",      7,      S, LATER, 16, 65536,   0,   false, false, false},
+    {"DEVICE_SET_IRQS",          8,      S, LATER, 20, 8212,    253, false, true,  false},
+    {"REGION_READ",              9,      S, LATER, 16, 16,      0,   false, false, false},
+    {"REGION_WRITE",             10,     S, LATER, 16, 1048592, 0,   false, true,  false},
+    {"DMA_READ",                 11,     C, LATER, 16, 16,      0,   false, false, false},
+    {"DMA_WRITE",                12,     C, LATER, 16, 1048592, 0,   false, true,  false},
+    {"DEVICE_RESET",             13,     S, LATER, 0,  0,       0,   false, true,  false},
+    {"REGION_WRITE_MULTI",       15,     S, LATER, 8,  24584,   0,   false, true,  false},
+    {"DEVICE_FEATURE",           16,     S, LATER, 8,  65560,   1,   false, false, false},
+    {"MIG_DATA_READ",            17,     S, LATER, 8,  8,       0,   false, false, false},
+    {"MIG_DATA_WRITE",           18,     S, LATER, 8,  1048584, 0,   false, true,  false},
+    {"HOT_RESET_INFO",           0x4006, S, LATER, 16, 16,      0,   false, false, true },
+    {"HOT_RESET",                0x4007, S, LATER, 8,  8,       0,   false, true,  true },
 };
 
 static void test_every_row(void **state)
@@ -56,6 +59,7 @@ static void test_every_row(void **state)
         assert_int_equal(got->max_fds, e->max_fds);
         assert_int_equal(got->spare_fds_ok, e->spare_fds_ok);
         assert_int_equal(got->no_reply_ok, e->no_reply_ok);
+        assert_int_equal(got->extension, e->extension);
     }
 }
 
@@ -87,6 +91,7 @@ static void test_rows_are_sane(void **state)
         /* descriptors that may be lost unnoticed must not mean anything */
         assert_true(!table[i].spare_fds_ok || !table[i].max_fds);
         assert_true(i == 0 || table[i - 1].id < table[i].id);
+        assert_true(table[i].extension == (table[i].id >= VFIO_USERD_BASE));
     }
 }
 

@@ -240,6 +240,33 @@ static void test_reply_is_shortened(void **state)
                 "\"migration\":{\"pgsize\":4096}}}");
 }
 
+/* Ours: told only to who asks for it, by the smaller version. */
+static void test_extensions(void **state)
+{
+    struct version_caps caps, agreed;
+    cleanup_free_ void *reply = NULL;
+    size_t len;
+
+    (void)state;
+    check_reply(&offer, 1, "{\"capabilities\":{\"vfio_userd\":{\"extensions\":1}}}", 1,
+                "{\"capabilities\":{\"vfio_userd\":{\"extensions\":1}}}");
+    check_reply(&offer, 1,
+                "{\"capabilities\":{\"vfio_userd\":{\"extensions\":9223372036854775807,"
+                "\"more\":[]}}}",
+                1, "{\"capabilities\":{\"vfio_userd\":{\"extensions\":1}}}");
+    check_reply(&offer, 1, "{\"capabilities\":{\"vfio_userd\":{}}}", 1, "{\"capabilities\":{}}");
+
+    assert_int_equal(parse_text("{\"capabilities\":{\"vfio_userd\":{\"extensions\":7}}}", &caps),
+                     0);
+    assert_int_equal(caps.extensions, 7);
+    assert_int_equal(version_reply(&caps, &offer, &reply, &len, &agreed), 0);
+    assert_int_equal(agreed.extensions, 1);
+    free(steal_ptr(reply));
+    assert_int_equal(parse_text(qemu, &caps), 0);
+    assert_int_equal(version_reply(&caps, &offer, &reply, &len, &agreed), 0);
+    assert_int_equal(agreed.extensions, 0);
+}
+
 /* What says something stays, even if the reply is the longer one. */
 static void test_reply_keeps_what_matters(void **state)
 {
@@ -594,7 +621,8 @@ static void test_capabilities_text(void **state)
     assert_string_equal(text,
                         "{\"type\":\"vfio-user\",\"version\":\"1.2.3~rc1\",\"protocol\":\"0.1\","
                         "\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576,"
-                        "\"max_dma_maps\":65535,\"write_multiple\":true}}");
+                        "\"max_dma_maps\":65535,\"vfio_userd\":{\"extensions\":1},"
+                        "\"write_multiple\":true}}");
 }
 
 int main(void)
@@ -611,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_pgsizes),
         cmocka_unit_test(test_reply_is_shortened),
+        cmocka_unit_test(test_extensions),
         cmocka_unit_test(test_reply_keeps_what_matters),
         cmocka_unit_test(test_agreed),
         cmocka_unit_test(test_agreed_without_json),

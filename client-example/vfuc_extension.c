@@ -1,0 +1,102 @@
+/* The messages of the extension. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client-example/vfuc_internal.h"
+#include "proto/base/arith.h"
+#include "proto/base/cleanup.h"
+#include "proto/limits.h"
+
+bool vfuc_has_extensions(const struct vfuc *c)
+{
+    return vfuc_caps(c)->extensions;
+}
+
+/* Asks with room for argsz bytes. request: its head, whose argsz this sets. */
+static int ask(struct vfuc *c, uint16_t command, const void *request, size_t size, uint32_t argsz,
+               void **out, size_t *reply_len)
+{
+    cleanup_free_ void *sent = malloc(size);
+    cleanup_free_ uint8_t *got = calloc(1, argsz);
+    struct vfio_userd_head head;
+    int ret;
+
+    if (!sent || !got)
+        return -ENOMEM;
+    memcpy(sent, request, size);
+    memcpy(sent, &argsz, sizeof(argsz));
+    *reply_len = argsz;
+    ret = vfuc_call(c, command, sent, size, NULL, 0, got, reply_len, NULL);
+    if (ret)
+        return ret;
+    memcpy(&head, got, sizeof(head));
+    if (*reply_len < size || head.argsz < size || head.argsz > LIMIT_INFO_REPLY)
+        return -EPROTO;
+    *out = steal_ptr(got);
+    return 0;
+}
+
+/*
+ * A question whose answer is the request's struct and what follows it, argsz bytes: asked again
+ * with more room if there is more. *out: the caller's to free.
+ */
+static int query_all(struct vfuc *c, uint16_t command, const void *request, size_t size, void **out)
+{
+    cleanup_free_ void *got = NULL;
+    struct vfio_userd_head head = {.argsz = (uint32_t)size};
+    uint32_t argsz;
+    size_t len;
+    int ret = 0;
+
+    *out = NULL;
+    do {
+        argsz = head.argsz;
+        free(steal_ptr(got));
+        ret = ask(c, command, request, size, argsz, &got, &len);
+        if (ret)
+            return ret;
+        memcpy(&head, got, sizeof(head));
+    } while (argsz == size && head.argsz > argsz);
+    if (head.argsz > MIN(len, argsz))
+        return -EPROTO;
+    *out = steal_ptr(got);
+    return 0;
+}
+
+int vfuc_hot_reset_info(struct vfuc *c, struct vfio_userd_hot_reset_info **info)
+{
+    const struct vfio_userd_hot_reset_info request = {0};
+    void *got;
+    int ret = query_all(c, VFIO_USERD_HOT_RESET_INFO, &request, sizeof(request), &got);
+
+    *info = got;
+    if (ret)
+        return ret;
+    if ((*info)->count >
+        ((*info)->argsz - sizeof(**info)) / sizeof(struct vfio_userd_hot_reset_device)) {
+        free(got);
+        *info = NULL;
+        return -EPROTO;
+    }
+    return 0;
+}
+
+struct vfio_userd_hot_reset_device vfuc_hot_reset_device(
+    const struct vfio_userd_hot_reset_info *info, uint32_t i)
+{
+    struct vfio_userd_hot_reset_device device;
+
+    memcpy(&device, (const uint8_t *)(info + 1) + i * sizeof(device), sizeof(device));
+    return device;
+}
+
+int vfuc_hot_reset(struct vfuc *c)
+{
+    const struct vfio_userd_hot_reset request = {.argsz = sizeof(request)};
+    size_t reply_len = 0;
+    int ret = vfuc_call(c, VFIO_USERD_HOT_RESET, &request, sizeof(request), NULL, 0, NULL,
+                        &reply_len, NULL);
+
+    return !ret && reply_len ? -EPROTO : ret;
+}
