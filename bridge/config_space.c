@@ -22,9 +22,10 @@ static int clear_command_bits(struct device *dev, uint16_t bits)
         return 0;
     command &= (uint16_t)~htole16(bits);
     ret = region_write(dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, &command, sizeof(command));
-    if (!ret)
-        ret =
-            region_read(dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, &command, sizeof(command));
+    /* Some mediated devices keep what they began with, which then means nothing. */
+    if (ret || dev->where.mediated)
+        return ret;
+    ret = region_read(dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, &command, sizeof(command));
     if (!ret && command & htole16(bits)) {
         log_peer_warning("%s keeps bits 0x%x of its COMMAND register set (it reads 0x%x)",
                          device_name(dev), bits, le16toh(command));
@@ -67,7 +68,7 @@ int config_space_forbid_no_snoop(struct device *dev)
 
     dev->no_snoop_at = 0;
     address_space_get_info(dev->as, &iommu);
-    if (iommu.coherent)
+    if (iommu.coherent || dev->where.mediated)
         return 0;
     at = find_capability(dev, PCI_CAP_ID_EXP);
     if (at <= 0)

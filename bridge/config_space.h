@@ -13,8 +13,8 @@
 #include "bridge/device.h"
 
 /*
- * Clears the no-snoop enable bit of a device that has one, if the address space is not coherent,
- * and remembers where it is. At each opening; 0 or -errno, logged.
+ * Clears the no-snoop enable bit of a device that has one and does its DMA itself, if the address
+ * space is not coherent, and remembers where it is. At each opening; 0 or -errno, logged.
  */
 int config_space_forbid_no_snoop(struct device *dev);
 
@@ -32,7 +32,8 @@ void config_space_filter(const struct device *dev, uint64_t offset, uint8_t *byt
 
 /*
  * Stops the device's DMA: clears bus mastering in COMMAND and reads it back. 0, or -errno with
- * the cause logged; -EIO if the bit stays set.
+ * the cause logged; -EIO if the bit stays set, which of a mediated device does not tell: what it
+ * reaches is what the kernel has mapped for it.
  */
 int config_space_stop_dma(struct device *dev);
 

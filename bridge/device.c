@@ -53,6 +53,17 @@ static int read_info(struct device *dev)
     return 0;
 }
 
+/*
+ * The kernel's samples reset without saying so, and don't at an opening. An ENOTTY is an answer
+ * too: such a device has no reset.
+ */
+static void find_unsaid_reset(struct device *dev)
+{
+    if (dev->where.mediated && !(dev->info.flags & VFIO_DEVICE_FLAGS_RESET) &&
+        !host_ioctl(dev->host, dev->fd, VFIO_DEVICE_RESET, NULL))
+        dev->info.flags |= VFIO_DEVICE_FLAGS_RESET;
+}
+
 int device_join_peers(struct device *dev, struct peers *peers)
 {
     return peers_join(peers, dev, dev->as, &dev->peer);
@@ -85,6 +96,8 @@ static int open_kernel_device(struct device *dev)
         return ret;
     dev->no_dma = false;
     ret = read_info(dev);
+    if (!ret)
+        find_unsaid_reset(dev);
     if (!ret)
         ret = region_read_infos(dev);
     if (!ret)

@@ -14,7 +14,7 @@
 struct device;
 
 struct device_info {
-    uint32_t flags; /* VFIO_DEVICE_FLAGS_* of <linux/vfio.h> */
+    uint32_t flags; /* VFIO_DEVICE_FLAGS_* of <linux/vfio.h>; RESET of a mediated device that can */
     uint32_t num_regions;
     uint32_t num_irqs;
 };

@@ -1,4 +1,4 @@
-/* What sysfs says of a PCI device: its driver, its IOMMU group, who else is in it. */
+/* What sysfs says of a device: its bus, its driver, its IOMMU group, who else is in it. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,13 +8,19 @@
 
 enum {
     SYSFS_NAME_SIZE = 64,
+    SYSFS_PATH_SIZE = 256,
 };
 
 struct sysfs_device {
-    char name[SYSFS_NAME_SIZE]; /* on its bus: "0000:01:00.0" */
+    char name[SYSFS_NAME_SIZE]; /* on its bus: "0000:01:00.0"; a mediated device's UUID */
     char driver[64];            /* "" if none is bound */
     int group;                  /* number of the IOMMU group */
     bool noiommu; /* the group is VFIO's no-IOMMU mode's: nothing translates or stops DMA */
+    /*
+     * Made up by a driver, of the API of a PCI device. It is alone in its group, whose IOMMU is
+     * emulated: the driver itself looks its addresses up, and pins what it uses.
+     */
+    bool mediated;
     /* Not of sysfs: the UUID to open it with (vf_token.h), from who has it; "": none. */
     char vf_token[37];
     char cdev[32]; /* "vfio0", its file below /dev/vfio/devices; "" if it has none */
@@ -24,10 +30,17 @@ struct sysfs_device {
 bool sysfs_is_bdf(const char *text);
 
 /*
- * Looks a device up. -ENODEV: no such device; -ENXIO: it is in no IOMMU group; -EBUSY: a driver
- * other than vfio-pci has it; other errors of the reading. The cause and the remedy are logged.
+ * True for what sysfs_find_device takes: such an address, a mediated device's UUID in lower-case
+ * digits, or the path of a device's directory in sysfs, without a slash behind it.
  */
-int sysfs_find_device(struct host *host, const char *bdf, struct sysfs_device *out);
+bool sysfs_is_device(const char *text);
+
+/*
+ * Looks a device up. -ENODEV: no such device; -ENXIO: it is in no IOMMU group; -EBUSY: no VFIO
+ * driver has it; -ENOTSUP: it is neither a PCI device nor a mediated one that acts as such; other
+ * errors of the reading. The cause and the remedy are logged.
+ */
+int sysfs_find_device(struct host *host, const char *text, struct sysfs_device *out);
 
 /*
  * The first device of the group whose driver keeps VFIO from using the group, with that driver.

@@ -47,9 +47,10 @@ static int set_device(struct config *config, const char *value)
 {
     struct export_config *e;
 
-    if (!sysfs_is_bdf(value) && strncmp(value, "sim:", 4)) {
-        log_error("--device %s: neither a PCI address in full (0000:01:00.0) nor a simulated "
-                  "device (sim:edu)",
+    if (!sysfs_is_device(value) && strncmp(value, "sim:", 4)) {
+        log_error("--device %s: neither a PCI address in full (0000:01:00.0), nor a mediated "
+                  "device's UUID, nor a device's directory below /sys, nor a simulated device "
+                  "(sim:edu)",
                   value);
         return -EINVAL;
     }
@@ -307,8 +308,9 @@ static int set_help(struct config *config, const char *value)
 
 static const struct option_row options[] = {
     {"device",               "HOST",         set_device,
-     "the device to export: a PCI address bound to vfio-pci (0000:01:00.0), or sim:edu, a device "
-     "of the built-in simulated kernel (sim:edu-noiommu: without an IOMMU; "
+     "the device to export: a PCI address bound to vfio-pci (0000:01:00.0); the UUID of a mediated "
+     "device; the directory of either in sysfs; or sim:edu, a device of the built-in simulated "
+     "kernel (sim:edu-noiommu: without an IOMMU; "
      "sim:edu@LABEL: in one IOMMU group with the others of that label); repeat it, with "
      "--socket-path, for more exports"                                                                                     },
     {"socket-path",          "PATH",         set_socket_path,          "the UNIX socket to serve the device on"            },

@@ -15,7 +15,7 @@
 
 /* One device and where it is served. */
 struct export_config {
-    const char *device;          /* "0000:01:00.0", "sim:MODEL" or "sim:MODEL@LABEL" */
+    const char *device;          /* as sysfs_is_device, "sim:MODEL" or "sim:MODEL@LABEL" */
     const char *socket_path;     /* NULL with fd */
     int fd;                      /* -1 with a path */
     const char *vf_token;        /* a UUID to open the device with; NULL: none */

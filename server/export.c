@@ -53,7 +53,7 @@ struct export
     const struct export_config *config;
     const struct config *settings;
     struct host *host;
-    char bdf[13];
+    char device[SYSFS_PATH_SIZE]; /* as sysfs_find_device takes it */
     struct quota *quota;
     struct groups *groups;
     struct group_device gd; /* without a group: the device was taken away */
@@ -113,16 +113,29 @@ static enum iommu_kind choose_iommu(const struct export *e, const struct sysfs_d
     return iommu_best_kind(e->host, where);
 }
 
+static int check_spapr(const struct sysfs_device *where, enum iommu_kind kind)
+{
+    if (!where->mediated || kind != IOMMU_SPAPR)
+        return 0;
+    log_error("%s can't be served by SPAPR TCE, which has no mediated devices", where->name);
+    return -ENOTSUP;
+}
+
 static int enter_group(struct export *e)
 {
     struct sysfs_device where;
-    int ret = sysfs_find_device(e->host, e->bdf, &where);
+    enum iommu_kind kind;
+    int ret = sysfs_find_device(e->host, e->device, &where);
 
     if (!ret)
         ret = check_noiommu(e, &where);
-    if (!ret && e->config->vf_token)
+    if (ret)
+        return ret;
+    if (e->config->vf_token)
         snprintf(where.vf_token, sizeof(where.vf_token), "%s", e->config->vf_token);
-    return ret ? ret : group_enter(&e->gd, e->groups, e->host, &where, choose_iommu(e, &where));
+    kind = choose_iommu(e, &where);
+    ret = check_spapr(&where, kind);
+    return ret ? ret : group_enter(&e->gd, e->groups, e->host, &where, kind);
 }
 
 static int adopt_fd(struct export *e, int fd)
@@ -166,7 +179,7 @@ int export_create(struct export **out, const struct export_config *config,
         e->gd.req_event = removal_req_event(e->removal);
     }
     if (!ret)
-        ret = machine_find(machine, config->device, &e->host, e->bdf, sizeof(e->bdf));
+        ret = machine_find(machine, config->device, &e->host, e->device, sizeof(e->device));
     if (!ret)
         ret = enter_group(e);
     if (ret) {
@@ -610,11 +623,11 @@ int export_start(struct export *e, struct event_base *base, void (*finished)(voi
     e->base = base;
     e->finished = finished;
     e->finished_arg = arg;
-    log_info("serving %s, DMA by %s", e->bdf, group_backend(&e->gd));
+    log_info("serving %s, DMA by %s", e->gd.where.name, group_backend(&e->gd));
     if (e->gd.where.noiommu)
         log_warning("no IOMMU is in front of %s: its clients can read and write all of the host's "
                     "memory (--allow-unsafe-noiommu)",
-                    e->bdf);
+                    e->gd.where.name);
     ret = removal_start(e->removal, base, &removal_callbacks, e);
     if (ret)
         return ret;

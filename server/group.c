@@ -231,13 +231,16 @@ static bool belongs_to_another(const struct group *g, const struct peer *who)
     return true;
 }
 
-/* With a single device there is nothing to reach. */
+/*
+ * With a single device there is nothing to reach; and a mediated one is in no place where others'
+ * transfers could go.
+ */
 static int join_peers(struct group_device *gd)
 {
     struct peers *peers = tenant_peers(gd->group->tenant);
     int ret;
 
-    if (gd->group->groups->n_devices < 2)
+    if (gd->group->groups->n_devices < 2 || gd->where.mediated)
         return 0;
     device_leave_peers(gd->device);
     ret = device_join_peers(gd->device, peers);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bridge/sim/sim.h"
+#include "bridge/sysfs.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 #include "server/group.h"
@@ -15,11 +16,11 @@ static const char sim_prefix[] = "sim:";
 /* A label and the first device that came with it. */
 struct sim_label {
     struct sim_label *next;
-    char bdf[13];
+    char device[SYSFS_NAME_SIZE];
     char name[];
 };
 
-static int enter_label(struct machine *machine, const char *name, const char *bdf)
+static int enter_label(struct machine *machine, const char *name, const char *device)
 {
     size_t size = strlen(name) + 1;
     struct sim_label *label = machine->labels;
@@ -27,18 +28,18 @@ static int enter_label(struct machine *machine, const char *name, const char *bd
     while (label && strcmp(label->name, name))
         label = label->next;
     if (label)
-        return sim_join_group(machine->sim, bdf, label->bdf);
+        return sim_join_group(machine->sim, device, label->device);
     label = malloc(sizeof(*label) + size);
     if (!label)
         return -ENOMEM;
     memcpy(label->name, name, size);
-    snprintf(label->bdf, sizeof(label->bdf), "%s", bdf);
+    snprintf(label->device, sizeof(label->device), "%s", device);
     label->next = machine->labels;
     machine->labels = label;
     return 0;
 }
 
-static int add_sim_device(struct machine *machine, const char *device, char *bdf, size_t size)
+static int add_sim_device(struct machine *machine, const char *device, char *name, size_t size)
 {
     cleanup_free_ char *model = strdup(device + sizeof(sim_prefix) - 1);
     char *label = model ? strchr(model, '@') : NULL;
@@ -50,8 +51,8 @@ static int add_sim_device(struct machine *machine, const char *device, char *bdf
         return -ENOMEM;
     if (label)
         *label++ = '\0';
-    ret = sim_add_device(machine->sim, model, bdf, size);
-    return ret || !label ? ret : enter_label(machine, label, bdf);
+    ret = sim_add_device(machine->sim, model, name, size);
+    return ret || !label ? ret : enter_label(machine, label, name);
 }
 
 static void explain_unknown_model(const char *device)
@@ -62,22 +63,22 @@ static void explain_unknown_model(const char *device)
     for (size_t i = 0; sim_model_name(i) && len < sizeof(names); i++)
         len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s%s", i ? ", " : "",
                                 sim_prefix, sim_model_name(i));
-    log_error("%s: the simulated kernel has no such device; it has %s, and each as "
+    log_error("%s: the simulated kernel has no such device; it has %s, and those of PCI as "
               "MODEL-noiommu",
               device, names);
 }
 
-int machine_find(struct machine *machine, const char *device, struct host **host, char *bdf,
+int machine_find(struct machine *machine, const char *device, struct host **host, char *where,
                  size_t size)
 {
     int ret;
 
     if (strncmp(device, sim_prefix, sizeof(sim_prefix) - 1)) {
         *host = host_linux();
-        snprintf(bdf, size, "%s", device);
+        snprintf(where, size, "%s", device);
         return 0;
     }
-    ret = add_sim_device(machine, device, bdf, size);
+    ret = add_sim_device(machine, device, where, size);
     if (ret == -ENOENT)
         explain_unknown_model(device);
     else if (ret)

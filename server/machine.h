@@ -25,10 +25,10 @@ struct machine {
 
 /*
  * Finds the host of a configured device ("0000:01:00.0", "sim:edu", "sim:edu@LABEL": in one IOMMU
- * group with the others of that label) and its address there. bdf: at least 13 bytes. 0, -ENOENT
- * for a model that does not exist, -ENOMEM; logged.
+ * group with the others of that label) and what sysfs_find_device finds it by there. where: of
+ * SYSFS_PATH_SIZE. 0, -ENOENT for a model that does not exist, -ENOMEM; logged.
  */
-int machine_find(struct machine *machine, const char *device, struct host **host, char *bdf,
+int machine_find(struct machine *machine, const char *device, struct host **host, char *where,
                  size_t size);
 
 /*

@@ -29,6 +29,7 @@ enum {
 static const struct sim_model *const models[] = {
     &sim_edu_model,
     &sim_ivshmem_model,
+    &sim_mdev_model,
     &sim_testdev_model,
 };
 
@@ -118,7 +119,7 @@ struct sim_device *sim_find_device(struct sim *sim, const char *bdf)
 {
     struct sim_device *dev = sim->devices;
 
-    while (dev && strcmp(dev->bdf, bdf))
+    while (dev && strcmp(dev->name, bdf))
         dev = dev->next;
     return dev;
 }
@@ -135,9 +136,10 @@ struct sim_device *sim_lock_device(struct sim *sim, const char *bdf)
 }
 
 /* With sim->lock held. */
-static int add_device(struct sim *sim, const struct sim_model *model, const char *bdf)
+static int add_device(struct sim *sim, const struct sim_model *model, const char *name)
 {
-    struct sim_device *dev = sim_device_create(sim, model, bdf, &sim->next_memory, &sim->next_port);
+    struct sim_device *dev =
+        sim_device_create(sim, model, name, &sim->next_memory, &sim->next_port);
 
     if (!dev)
         return -ENOMEM;
@@ -153,6 +155,14 @@ static int add_device(struct sim *sim, const struct sim_model *model, const char
     return 0;
 }
 
+static void name_device(const struct sim_model *model, unsigned place, char *name, size_t size)
+{
+    if (model->mediated)
+        snprintf(name, size, "73696d00-6d64-4576-8000-%012x", place);
+    else
+        snprintf(name, size, "0000:%02x:%02x.0", place / SLOTS, place % SLOTS);
+}
+
 int sim_add_model(struct sim *sim, const struct sim_model *model, char *bdf, size_t size)
 {
     unsigned place;
@@ -161,7 +171,7 @@ int sim_add_model(struct sim *sim, const struct sim_model *model, char *bdf, siz
     pthread_mutex_lock(&sim->lock);
     place = sim->added + 1; /* slot 0 of the first bus is the host bridge's */
     if (place < SLOTS * BUSES) {
-        snprintf(bdf, size, "0000:%02x:%02x.0", place / SLOTS, place % SLOTS);
+        name_device(model, place, bdf, size);
         ret = add_device(sim, model, bdf);
     }
     pthread_mutex_unlock(&sim->lock);
@@ -183,7 +193,7 @@ int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size)
         bool no_iommu;
         int ret;
 
-        if (!is_model(models[i], model, &no_iommu))
+        if (!is_model(models[i], model, &no_iommu) || (no_iommu && models[i]->mediated))
             continue;
         ret = sim_add_model(sim, models[i], bdf, size);
         if (ret || !no_iommu)

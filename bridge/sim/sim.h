@@ -10,7 +10,8 @@
  *
  *     sysfs:    /sys/bus/pci/devices/BDF/{vendor,device,class,driver,iommu_group,config,...},
  *               /sys/bus/pci/devices/BDF/vfio-dev/vfioN, /sys/kernel/iommu_groups/N/devices/,
- *               /sys/class/vfio/{N,noiommu-N}
+ *               /sys/class/vfio/{N,noiommu-N},
+ *               /sys/bus/mdev/devices/UUID/{driver,iommu_group,mdev_type/device_api,...}
  *     devices:  /dev/vfio/vfio, /dev/vfio/{N,noiommu-N}, /dev/iommu, /dev/vfio/devices/vfioN
  *
  * No other path exists. Descriptors that it hands out are real ones of the process (so that a leak
@@ -20,7 +21,8 @@
  * What it can't do: a mapping of a BAR is memory if the BAR is, whether or not the device decodes
  * it, where the kernel's raises SIGBUS while it does not; a mapping of registers may be given to
  * MAP_DMA but not be touched (SIGSEGV); it is unmapped as a whole. The limits of pinned memory are
- * told in sim_pin.c and sim_pages.c.
+ * told in sim_pin.c and sim_pages.c. What a mediated device may reach is pinned as any other
+ * memory, where the kernel's drivers pin what they use.
  */
 #pragma once
 
@@ -31,6 +33,11 @@
 #include "bridge/host.h"
 
 struct sim;
+
+enum {
+    /* Room for any device's address. */
+    SIM_NAME_SIZE = 40,
+};
 
 /* A new machine without devices; NULL without memory, descriptors or threads. */
 struct sim *sim_create(void);
@@ -49,7 +56,9 @@ const char *sim_model_name(size_t index);
  * Adds a device of a model, bound to vfio-pci, in a new IOMMU group of its own; or, with "-noiommu"
  * behind the model's name, without an IOMMU, in VFIO's no-IOMMU mode.
  * bdf (at least 13 bytes) receives its address, "0000:00:01.0" upwards; all are on root buses
- * at first. Returns 0, -ENOENT for a model that does not exist, -ENOMEM, -ENOSPC.
+ * at first. A mediated device ("mdev") has a driver of its own and a UUID for an address
+ * (SIM_NAME_SIZE); what is said of addresses below holds for those. Returns 0, -ENOENT for a model
+ * that does not exist, -ENOMEM, -ENOSPC.
  */
 int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size);
 

@@ -64,7 +64,8 @@ static int claim(struct cdev *cdev, struct sim_file *iommufd, struct sim_context
     group->owner = context;
     group->bound++;
     cdev->object.users = 1; /* the file */
-    sim_object_add(&context->objects, &cdev->object, SIM_OBJECT_DEVICE);
+    sim_object_add(&context->objects, &cdev->object,
+                   dev->model->mediated ? SIM_OBJECT_ACCESS : SIM_OBJECT_DEVICE);
     sim_device_get(dev);
     cdev->iommufd = iommufd;
     cdev->context = context;
@@ -269,7 +270,7 @@ static struct sim_device *find_device(struct sim *sim, int number)
 
     pthread_mutex_lock(&sim->lock);
     for (dev = sim->devices; dev; dev = dev->next) {
-        if (dev->cdev == number && sim_device_has_driver(dev, "vfio-pci") && !dev->group->noiommu)
+        if (dev->cdev == number && sim_device_has_vfio(dev) && !dev->group->noiommu)
             break;
     }
     pthread_mutex_unlock(&sim->lock);

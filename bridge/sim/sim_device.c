@@ -3,7 +3,8 @@
  *
  * The first open brings the device into a known state: it clears bus mastering, resets, and makes
  * the client's configuration space anew. The last close does the reverse, so that a device without
- * a reset method keeps its registers for the next user.
+ * a reset method keeps its registers for the next user. The driver of a mediated device is a
+ * simpler one: it resets when it is asked to.
  *
  * On a root bus a bus reset is not to be had.
  */
@@ -26,7 +27,7 @@
 #include "proto/base/arith.h"
 
 struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *model,
-                                     const char *bdf, uint32_t *memory, uint32_t *port)
+                                     const char *name, uint32_t *memory, uint32_t *port)
 {
     struct sim_device *dev = calloc(1, sizeof(*dev));
 
@@ -35,14 +36,15 @@ struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *mo
     dev->sim = sim;
     dev->model = model;
     dev->has_reset = true;
-    snprintf(dev->bdf, sizeof(dev->bdf), "%s", bdf);
-    strcpy(dev->driver, "vfio-pci");
+    snprintf(dev->name, sizeof(dev->name), "%s", name);
+    strcpy(dev->driver, sim_device_vfio_driver(dev));
     pthread_mutex_init(&dev->lock, NULL);
     sim_dma_init(&dev->dma);
     sim_irq_init(&dev->irq);
     sim_power_init(&dev->power);
     sim_pci_init(dev, memory, port);
     sim_migration_init(dev);
+    dev->dma.log.missing = model->mediated;
     if (!sim_bar_create_ram(dev))
         dev->state = model->create(dev);
     if (!dev->state) {
@@ -70,6 +72,16 @@ pthread_mutex_t *sim_device_mutex(struct sim_device *dev)
 bool sim_device_has_driver(const struct sim_device *dev, const char *driver)
 {
     return !strcmp(dev->driver, driver);
+}
+
+const char *sim_device_vfio_driver(const struct sim_device *dev)
+{
+    return dev->model->mediated ? "sim-mdev" : "vfio-pci";
+}
+
+bool sim_device_has_vfio(const struct sim_device *dev)
+{
+    return sim_device_has_driver(dev, sim_device_vfio_driver(dev));
 }
 
 /* The kernel saves and restores the configuration around a reset: COMMAND survives it. */
@@ -110,7 +122,7 @@ static void enable(struct sim_device *dev)
     command &= (uint16_t) ~(PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
     sim_pci_set_command(dev, command | PCI_COMMAND_MEMORY);
     dev->reset_works = dev->has_reset;
-    if (dev->reset_works)
+    if (dev->reset_works && !dev->model->mediated)
         sim_device_reset(dev);
     sim_migration_reset(dev);
     sim_config_open(dev);
@@ -125,7 +137,7 @@ static void disable(struct sim_device *dev)
     sim_dmabuf_close(dev);
     sim_irq_close(dev);
     sim_config_close(dev);
-    if (dev->reset_works)
+    if (dev->reset_works && !dev->model->mediated)
         sim_device_reset(dev);
     sim_migration_reset(dev);
     sim_log_close(dev);
@@ -136,7 +148,7 @@ static int do_reset(struct sim_device *dev, void *arg)
 {
     (void)arg;
     if (!dev->reset_works)
-        return -EINVAL;
+        return dev->model->mediated ? -ENOTTY : -EINVAL;
     if (dev->gone)
         return -ENOTTY; /* it does not become ready */
     sim_dmabuf_move(dev, true);
@@ -159,9 +171,9 @@ static const struct {
 
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg)
 {
-    if (request == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO)
+    if (request == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO && !dev->model->mediated)
         return sim_hot_reset_info(dev, arg);
-    if (request == VFIO_DEVICE_PCI_HOT_RESET)
+    if (request == VFIO_DEVICE_PCI_HOT_RESET && !dev->model->mediated)
         return sim_hot_reset(dev, arg);
     for (size_t i = 0; i < ARRAY_SIZE(ioctls); i++) {
         int ret;
@@ -299,11 +311,13 @@ static const struct sim_file_ops device_ops = {
 static int find_by_name(struct sim_group *group, const char *name, struct sim_device **out)
 {
     for (struct sim_device *dev = group->sim->devices; dev; dev = dev->next) {
-        size_t len = strlen(dev->bdf);
+        size_t len = strlen(dev->name);
 
-        if (dev->group != group || !sim_device_has_driver(dev, "vfio-pci") ||
-            strncmp(name, dev->bdf, len) || (name[len] && name[len] != ' '))
+        if (dev->group != group || !sim_device_has_vfio(dev) || strncmp(name, dev->name, len) ||
+            (name[len] && name[len] != ' '))
             continue;
+        if (dev->model->mediated && name[len])
+            return -ENODEV;
         *out = dev;
         return sim_token_match_options(dev, name + len);
     }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "bridge/sim/sim.h"
 #include "bridge/sim/sim_config.h"
 #include "bridge/sim/sim_dma.h"
 #include "bridge/sim/sim_dmabuf.h"
@@ -27,8 +28,8 @@ struct sim_group;
 struct sim_device {
     struct sim *sim;
     const struct sim_model *model;
-    void *state; /* the model's */
-    char bdf[16];
+    void *state;               /* the model's */
+    char name[SIM_NAME_SIZE];  /* its address; a mediated device's UUID */
     int cdev;                  /* the number of its own file */
     char *ram[SIM_MODEL_BARS]; /* what is behind BARs that are RAM */
 
@@ -63,7 +64,7 @@ struct sim_device {
  * BARs.
  */
 struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *model,
-                                     const char *bdf, uint32_t *memory, uint32_t *port);
+                                     const char *name, uint32_t *memory, uint32_t *port);
 void sim_device_free(struct sim_device *dev);
 
 /*
@@ -95,3 +96,8 @@ void sim_device_bus_reset(struct sim_device *dev);
 bool sim_device_is_unplugged(const struct sim_device *dev);
 
 bool sim_device_has_driver(const struct sim_device *dev, const char *driver);
+
+/* The VFIO driver for such a device: vfio-pci, or the one that a mediated device is made by. */
+const char *sim_device_vfio_driver(const struct sim_device *dev);
+/* True if it has the device. */
+bool sim_device_has_vfio(const struct sim_device *dev);

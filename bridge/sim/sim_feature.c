@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/vfio.h>
 
+#include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_log.h"
@@ -47,6 +48,20 @@ static int check_flags(uint32_t flags)
     return !(flags & VFIO_DEVICE_FEATURE_PROBE) && (flags & SET_GET) == SET_GET ? -EINVAL : 0;
 }
 
+/* No mediated device has it. */
+static bool is_of_pci(uint32_t number)
+{
+    switch (number) {
+    case VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY:
+    case VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
+    case VFIO_DEVICE_FEATURE_LOW_POWER_EXIT:
+    case UAPI_VFIO_DEVICE_FEATURE_DMA_BUF:
+        return true;
+    default:
+        return false;
+    }
+}
+
 int sim_feature(struct sim_device *dev, void *arg)
 {
     struct vfio_device_feature request;
@@ -56,6 +71,8 @@ int sim_feature(struct sim_device *dev, void *arg)
         return ret;
     if (request.argsz < sizeof(request) || check_flags(request.flags))
         return -EINVAL;
+    if (dev->model->mediated && is_of_pci(request.flags & VFIO_DEVICE_FEATURE_MASK))
+        return -ENOTTY;
     for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
         if (features[i].number == (request.flags & VFIO_DEVICE_FEATURE_MASK))
             return features[i].handle(dev, request.flags, (char *)arg + sizeof(request),

@@ -52,7 +52,7 @@ void sim_group_drop_if_empty(struct sim_group *group)
 bool sim_group_has_file(const struct sim_group *group)
 {
     for (struct sim_device *dev = NULL; (dev = sim_group_next_device(group, dev));) {
-        if (sim_device_has_driver(dev, "vfio-pci"))
+        if (sim_device_has_vfio(dev))
             return true;
     }
     return false;
@@ -72,12 +72,19 @@ struct sim_group *sim_group_find(struct sim *sim, int number)
     return group && sim_group_exists(group) ? group : NULL;
 }
 
+bool sim_group_is_emulated(const struct sim_group *group)
+{
+    const struct sim_device *dev = sim_group_next_device(group, NULL);
+
+    return dev && dev->model->mediated;
+}
+
 bool sim_group_is_viable(const struct sim_group *group)
 {
     static const char *const harmless[] = {"", "vfio-pci", "pci-stub", "pcieport"};
 
     for (struct sim_device *dev = NULL; (dev = sim_group_next_device(group, dev));) {
-        bool ok = false;
+        bool ok = dev->model->mediated;
 
         for (size_t i = 0; i < ARRAY_SIZE(harmless); i++)
             ok |= sim_device_has_driver(dev, harmless[i]);

@@ -52,6 +52,9 @@ bool sim_group_has_file(const struct sim_group *group);
 /* The first device of the group, or the one behind dev; NULL: no more. */
 struct sim_device *sim_group_next_device(const struct sim_group *group, struct sim_device *dev);
 
+/* True: its IOMMU is made up for the one mediated device in it. */
+bool sim_group_is_emulated(const struct sim_group *group);
+
 /* False: a driver that does DMA itself has one of the devices. */
 bool sim_group_is_viable(const struct sim_group *group);
 

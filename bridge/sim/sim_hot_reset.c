@@ -36,7 +36,7 @@ static struct vfio_pci_dependent_device describe(const struct sim_device *dev, b
 {
     unsigned segment = 0, bus = 0, slot = 0, function = 0;
 
-    sscanf(dev->bdf, "%x:%x:%x.%u", &segment, &bus, &slot, &function);
+    sscanf(dev->name, "%x:%x:%x.%u", &segment, &bus, &slot, &function);
     return (struct vfio_pci_dependent_device){
         .group_id = by_cdev ? 0 : (uint32_t)dev->group->number,
         .segment = (uint16_t)segment,
@@ -113,7 +113,7 @@ static int reset_bus(struct sim_device *asking, const struct owned *owned)
     if (!asking->bus)
         return -ENODEV;
     for (dev = NULL; (dev = next_on_bus(asking, dev));) {
-        if (!sim_device_has_driver(dev, "vfio-pci") || !is_owned(dev, owned))
+        if (!sim_device_has_vfio(dev) || !is_owned(dev, owned))
             return -EINVAL;
     }
     for (dev = NULL; (dev = next_on_bus(asking, dev));) {

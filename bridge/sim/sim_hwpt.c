@@ -116,9 +116,9 @@ int sim_hwpt_attach(struct sim_context *context, struct sim_device *dev, uint32_
     struct sim_hwpt *hwpt = (struct sim_hwpt *)object;
     int ret = 0;
 
-    if (!object)
+    if (!object || (dev->model->mediated && object->type != SIM_OBJECT_IOAS))
         return -ENOENT;
-    if (object->type == SIM_OBJECT_DEVICE)
+    if (object->type == SIM_OBJECT_DEVICE || object->type == SIM_OBJECT_ACCESS)
         return -EINVAL;
     if (object->type == SIM_OBJECT_IOAS)
         ret = get_automatic(context, (struct sim_ioas *)object, &hwpt);

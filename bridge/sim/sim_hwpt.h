@@ -29,9 +29,9 @@ void sim_hwpt_destroy(struct sim_context *context, struct sim_hwpt *hwpt);
 
 /*
  * Attaches a device to an HWPT, or to an IOAS by one of its own. A device that is attached already
- * moves there with its whole group. *id: the IOAS's or HWPT's; receives the HWPT's. -ENOENT;
- * -EINVAL: not of these types, or the group is attached elsewhere; and as sim_ioas_add_domain() and
- * sim_ioas_add_devices().
+ * moves there with its whole group. *id: the IOAS's or HWPT's; receives the HWPT's. -ENOENT,
+ * which a mediated device is told of an HWPT too; -EINVAL: not of these types, or the group is
+ * attached elsewhere; and as sim_ioas_add_domain() and sim_ioas_add_devices().
  */
 int sim_hwpt_attach(struct sim_context *context, struct sim_device *dev, uint32_t *id);
 /* Does nothing with a device that is not attached. */

@@ -21,7 +21,10 @@ int sim_info_get_device(struct sim_device *dev, void *arg)
         return -EINVAL;
     if (info.argsz >= sizeof(info))
         minsz = sizeof(info);
-    info.flags = VFIO_DEVICE_FLAGS_PCI | (dev->reset_works ? VFIO_DEVICE_FLAGS_RESET : 0u);
+    info.flags = VFIO_DEVICE_FLAGS_PCI;
+    /* As the kernel's samples, which reset all the same. */
+    if (dev->reset_works && !dev->model->mediated)
+        info.flags |= VFIO_DEVICE_FLAGS_RESET;
     info.num_regions = VFIO_PCI_NUM_REGIONS;
     info.num_irqs = VFIO_PCI_NUM_IRQS;
     return sim_copy_out(arg, &info, minsz);
@@ -97,7 +100,7 @@ int sim_info_get_irq(struct sim_device *dev, void *arg)
         return ret;
     if (info.argsz < sizeof(info) || info.index >= VFIO_PCI_NUM_IRQS)
         return -EINVAL;
-    if (info.index == VFIO_PCI_ERR_IRQ_INDEX && !sim_pci_is_express(dev))
+    if (info.index >= VFIO_PCI_ERR_IRQ_INDEX && !sim_irq_count(dev, info.index))
         return -EINVAL;
     info.flags = VFIO_IRQ_INFO_EVENTFD;
     info.flags |= info.index == VFIO_PCI_INTX_IRQ_INDEX

@@ -206,7 +206,7 @@ static int hwpt_alloc(struct sim_context *context, union command *cmd)
     if (!sim_object_find_type(&context->objects, alloc->dev_id, SIM_OBJECT_DEVICE))
         return -ENOENT;
     pt = sim_object_find(&context->objects, alloc->pt_id);
-    if (!pt || pt->type == SIM_OBJECT_DEVICE)
+    if (!pt || pt->type == SIM_OBJECT_DEVICE || pt->type == SIM_OBJECT_ACCESS)
         return -EINVAL;
     if (pt->type == SIM_OBJECT_HWPT || alloc->data_type)
         return -EOPNOTSUPP;

@@ -4,7 +4,7 @@
  * asserted then, the client is told again and the line stays masked.
  *
  * A message is a write by the device to the host's interrupt window: without bus mastering it
- * goes nowhere, as any other write.
+ * goes nowhere, as any other write. A mediated device's driver signals by itself.
  */
 #include "bridge/sim/sim_irq.h"
 
@@ -35,7 +35,7 @@ unsigned sim_irq_count(const struct sim_device *dev, uint32_t index)
     case VFIO_PCI_ERR_IRQ_INDEX:
         return sim_pci_is_express(dev);
     case VFIO_PCI_REQ_IRQ_INDEX:
-        return 1;
+        return !dev->model->mediated;
     default:
         return 0;
     }
@@ -117,8 +117,9 @@ bool sim_irq_msi_enabled(struct sim_device *dev)
 void sim_irq_notify(struct sim_device *dev, unsigned vector)
 {
     const struct sim_irq *irq = &dev->irq;
+    bool may_write = dev->model->mediated || sim_pci_bus_master(dev);
 
-    if (sim_pci_msi_enabled(dev) && sim_pci_bus_master(dev) && vector < irq->count)
+    if (sim_pci_msi_enabled(dev) && may_write && vector < irq->count)
         sim_eventfd_signal(irq->triggers[vector]);
 }
 

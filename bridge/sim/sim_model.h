@@ -27,6 +27,11 @@ struct sim_model_bar {
 
 struct sim_model {
     const char *name;
+    /*
+     * Made up by a driver of the host, which does what DMA there is: on no bus, under a UUID, in a
+     * group of its own whose IOMMU is emulated.
+     */
+    bool mediated;
     /* Configuration space as the firmware leaves it, but for the BARs, and the bits that the
      * hardware lets be written. Capabilities: MSI, MSI-X, PCI Express, vendor-specific, VPD;
      * extended ones that vfio-pci passes on as they are. */
@@ -62,6 +67,7 @@ struct sim_model {
 
 extern const struct sim_model sim_edu_model;
 extern const struct sim_model sim_ivshmem_model;
+extern const struct sim_model sim_mdev_model;
 extern const struct sim_model sim_testdev_model;
 
 /*

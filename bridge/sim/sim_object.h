@@ -12,6 +12,7 @@ enum sim_object_type {
     SIM_OBJECT_IOAS,
     SIM_OBJECT_HWPT,
     SIM_OBJECT_DEVICE,
+    SIM_OBJECT_ACCESS, /* a mediated device, which has no IOMMU to be attached to */
 };
 
 struct sim_object {

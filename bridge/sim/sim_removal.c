@@ -98,7 +98,7 @@ int sim_bring_back(struct sim *sim, const char *bdf)
             dev->model->reset(dev->state);
         dev->gone = false;
         pthread_mutex_unlock(&dev->lock);
-        strcpy(dev->driver, "vfio-pci");
+        strcpy(dev->driver, sim_device_vfio_driver(dev));
     } else {
         ret = -EBUSY;
     }

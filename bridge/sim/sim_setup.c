@@ -63,6 +63,10 @@ int sim_join_group(struct sim *sim, const char *bdf, const char *sibling_bdf)
 
     if (!dev)
         return -ENODEV;
+    if (sibling && (dev->model->mediated || sibling->model->mediated)) {
+        pthread_mutex_unlock(&sim->lock);
+        return -EINVAL;
+    }
     if (sibling && sibling->group != dev->group) {
         struct sim_group *left = dev->group;
 

@@ -374,7 +374,8 @@ static int attach(struct sim_driver *driver, struct sim_group *group)
     struct sim_spapr *s = to_spapr(driver);
     bool v2 = driver->sim->iommu == SIM_IOMMU_SPAPR_V2;
 
-    (void)group;
+    if (sim_group_is_emulated(group))
+        return -EINVAL;
     if (!v2 && s->groups)
         return -EBUSY;
     if (s->v2 != v2)

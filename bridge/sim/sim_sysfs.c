@@ -1,8 +1,9 @@
 /*
  *     /sys/bus/pci/devices/BDF/ATTRIBUTE
- *     /sys/bus/pci/devices/BDF/{driver,iommu_group} -> the usual places
+ *     /sys/bus/pci/devices/BDF/{driver,iommu_group,subsystem} -> the usual places
  *     /sys/bus/pci/devices/BDF/vfio-dev/vfioN, which is listed alone
- *     /sys/kernel/iommu_groups/N/devices/BDF -> the device
+ *     /sys/bus/mdev/devices/UUID, the same without attributes but mdev_type/device_api
+ *     /sys/kernel/iommu_groups/N/devices/BDF -> the device, and through it what is in that
  *     /sys/class/vfio/{N,noiommu-N} -> the group's file as a device, there as long as the file is
  */
 #include "bridge/sim/sim_sysfs.h"
@@ -19,12 +20,12 @@
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 
-#define DEVICES "/sys/bus/pci/devices"
-#define GROUPS  "/sys/kernel/iommu_groups"
-#define CLASS   "/sys/class/vfio"
+#define BUSES  "/sys/bus"
+#define GROUPS "/sys/kernel/iommu_groups"
+#define CLASS  "/sys/class/vfio"
 
 enum {
-    NAME_SIZE = 32,
+    NAME_SIZE = 64,
 };
 
 /* Files of a device that are a register in hexadecimal. */
@@ -70,27 +71,34 @@ static bool take_rest(struct place *place, const char *rest)
 {
     if (!*rest)
         return true;
-    rest = split_name(rest, place->rest, sizeof(place->rest));
-    return rest && !*rest;
+    snprintf(place->rest, sizeof(place->rest), "%s", rest + 1);
+    return *rest == '/' && rest[1] && strlen(rest + 1) < sizeof(place->rest);
 }
 
-/* DEVICES/BDF[/rest]. With sim->lock held, as the next ones. */
+static const char *bus_of(const struct sim_device *dev)
+{
+    return dev->model->mediated ? "mdev" : "pci";
+}
+
+/* BUSES/BUS/devices/NAME[/rest]. With sim->lock held, as the next ones. */
 static bool find_device(struct sim *sim, const char *path, struct place *place)
 {
-    char bdf[NAME_SIZE];
+    char bus[NAME_SIZE], name[NAME_SIZE];
 
-    if (strncmp(path, DEVICES "/", sizeof(DEVICES)))
+    if (strncmp(path, BUSES "/", sizeof(BUSES)))
         return false;
-    path = split_name(path + sizeof(DEVICES) - 1, bdf, sizeof(bdf));
+    path = split_name(path + sizeof(BUSES) - 1, bus, sizeof(bus));
+    path = path ? split_name(path, name, sizeof(name)) : NULL;
+    path = path && !strcmp(name, "devices") ? split_name(path, name, sizeof(name)) : NULL;
     if (!path)
         return false;
-    place->dev = sim_find_device(sim, bdf);
-    if (place->dev && sim_device_is_unplugged(place->dev))
+    place->dev = sim_find_device(sim, name);
+    if (place->dev && (sim_device_is_unplugged(place->dev) || strcmp(bus, bus_of(place->dev))))
         place->dev = NULL;
     return place->dev && take_rest(place, path);
 }
 
-/* GROUPS/N/devices[/BDF] */
+/* GROUPS/N/devices[/NAME[/rest]] */
 static bool find_group(struct sim *sim, const char *path, struct place *place)
 {
     char name[NAME_SIZE], number[NAME_SIZE];
@@ -105,12 +113,25 @@ static bool find_group(struct sim *sim, const char *path, struct place *place)
     if (strcmp(name, number))
         return false;
     path = split_name(path, name, sizeof(name));
-    return path && !strcmp(name, "devices") && take_rest(place, path);
+    if (!path || strcmp(name, "devices"))
+        return false;
+    if (!*path)
+        return true;
+    path = split_name(path, name, sizeof(name));
+    place->dev = path ? sim_find_device(sim, name) : NULL;
+    return place->dev && place->dev->group == place->group && take_rest(place, path);
+}
+
+static bool find_place(struct sim *sim, const char *path, struct place *place)
+{
+    return find_device(sim, path, place) || find_group(sim, path, place);
 }
 
 static ssize_t show_attribute(const struct sim_device *dev, const char *name, char *buf,
                               size_t size)
 {
+    if (dev->model->mediated)
+        return strcmp(name, "mdev_type/device_api") ? -ENOENT : snprintf(buf, size, "vfio-pci\n");
     for (size_t i = 0; i < ARRAY_SIZE(attributes); i++) {
         if (!strcmp(attributes[i].name, name))
             return snprintf(buf, size, "0x%0*x\n", 2 * attributes[i].width,
@@ -216,25 +237,31 @@ static bool is_group_file(struct sim *sim, const char *path)
     return false;
 }
 
+static int format_device(const struct sim_device *dev, const char *up, char *buf, size_t size)
+{
+    if (dev->model->mediated)
+        return snprintf(buf, size, "%s../../../devices/virtual/sim/sim/%s", up, dev->name);
+    return snprintf(buf, size, "%s../../../devices/pci%.7s/%s", up, dev->name, dev->name);
+}
+
 static int format_link(struct sim *sim, const char *path, char *buf, size_t size)
 {
     struct place place = {0};
-    bool in_device = find_device(sim, path, &place);
+    const struct sim_device *dev;
 
-    if (in_device && !place.rest[0])
-        return snprintf(buf, size, "../../../devices/pci%.7s/%s", place.dev->bdf, place.dev->bdf);
-    if (in_device && !strcmp(place.rest, "driver") && place.dev->driver[0])
-        return snprintf(buf, size, "../../../bus/pci/drivers/%s", place.dev->driver);
-    if (in_device && !strcmp(place.rest, "iommu_group") && sim_group_exists(place.dev->group))
-        return snprintf(buf, size, "../../../kernel/iommu_groups/%d", place.dev->group->number);
-    if (!in_device && find_group(sim, path, &place) && place.rest[0]) {
-        struct sim_device *dev = sim_find_device(sim, place.rest);
-
-        if (dev && dev->group == place.group)
-            return snprintf(buf, size, "../../../../devices/pci%.7s/%s", dev->bdf, dev->bdf);
-    }
     if (is_group_file(sim, path))
         return snprintf(buf, size, "../../devices/virtual/vfio%s", strrchr(path, '/'));
+    if (!find_place(sim, path, &place) || !place.dev)
+        return -ENOENT;
+    dev = place.dev;
+    if (!place.rest[0])
+        return format_device(dev, place.group ? "../" : "", buf, size);
+    if (!strcmp(place.rest, "driver") && dev->driver[0])
+        return snprintf(buf, size, "../../../bus/%s/drivers/%s", bus_of(dev), dev->driver);
+    if (!strcmp(place.rest, "subsystem"))
+        return snprintf(buf, size, "../../../bus/%s", bus_of(dev));
+    if (!strcmp(place.rest, "iommu_group") && sim_group_exists(dev->group))
+        return snprintf(buf, size, "../../../kernel/iommu_groups/%d", dev->group->number);
     return -ENOENT;
 }
 
@@ -269,14 +296,15 @@ static int add_name(struct names *names, const char *name)
     return 0;
 }
 
-/* group NULL: of all groups */
-static int add_devices(struct sim *sim, const struct sim_group *group, struct names *names)
+/* bus NULL: of all; group NULL: of all */
+static int add_devices(struct sim *sim, const char *bus, const struct sim_group *group,
+                       struct names *names)
 {
     int ret = 0;
 
     for (struct sim_device *dev = sim->devices; dev && !ret; dev = dev->next) {
-        if (!group || dev->group == group)
-            ret = add_name(names, dev->bdf);
+        if ((!bus || !strcmp(bus, bus_of(dev))) && (!group || dev->group == group))
+            ret = add_name(names, dev->name);
     }
     return ret;
 }
@@ -297,7 +325,7 @@ static int add_groups(struct sim *sim, struct names *names)
 
 static bool has_cdev(const struct sim_device *dev)
 {
-    return dev->sim->iommufd != SIM_IOMMUFD_NONE && sim_device_has_driver(dev, "vfio-pci") &&
+    return dev->sim->iommufd != SIM_IOMMUFD_NONE && sim_device_has_vfio(dev) &&
            !dev->group->noiommu;
 }
 
@@ -313,10 +341,12 @@ static int add_attributes(const struct sim_device *dev, struct names *names)
 {
     int ret = sim_group_exists(dev->group) ? add_name(names, "iommu_group") : 0;
 
-    for (size_t i = 0; i < ARRAY_SIZE(attributes) && !ret; i++)
+    if (!ret)
+        ret = add_name(names, "subsystem");
+    for (size_t i = 0; i < ARRAY_SIZE(attributes) && !ret && !dev->model->mediated; i++)
         ret = add_name(names, attributes[i].name);
     if (!ret)
-        ret = add_name(names, "config");
+        ret = add_name(names, dev->model->mediated ? "mdev_type" : "config");
     if (!ret && dev->driver[0])
         ret = add_name(names, "driver");
     if (!ret && has_cdev(dev))
@@ -328,16 +358,20 @@ static int collect(struct sim *sim, const char *path, struct names *names)
 {
     struct place place = {0};
 
-    if (!strcmp(path, DEVICES))
-        return add_devices(sim, NULL, names);
+    if (!strcmp(path, BUSES "/pci/devices"))
+        return add_devices(sim, "pci", NULL, names);
+    if (!strcmp(path, BUSES "/mdev/devices"))
+        return add_devices(sim, "mdev", NULL, names);
     if (!strcmp(path, GROUPS))
         return add_groups(sim, names);
-    if (find_device(sim, path, &place) && !place.rest[0])
+    if (!find_place(sim, path, &place))
+        return -ENOENT;
+    if (!place.dev)
+        return add_devices(sim, NULL, place.group, names);
+    if (!place.rest[0])
         return add_attributes(place.dev, names);
-    if (place.dev && !strcmp(place.rest, "vfio-dev") && has_cdev(place.dev))
+    if (!strcmp(place.rest, "vfio-dev") && has_cdev(place.dev))
         return add_cdev(place.dev, names);
-    if (!place.dev && find_group(sim, path, &place) && !place.rest[0])
-        return add_devices(sim, place.group, names);
     return -ENOENT;
 }
 

@@ -34,7 +34,7 @@ enum {
 /* An export beside the first one, on the same machine. */
 struct harness_export {
     char path[64];
-    char bdf[13];
+    char bdf[SIM_NAME_SIZE];
     struct export_config config;
     struct export *export;
     struct worker *worker;
@@ -43,7 +43,7 @@ struct harness_export {
 struct harness {
     char directory[32];
     char path[64];
-    char bdf[13];
+    char bdf[SIM_NAME_SIZE];
     struct config settings;
     struct export_config export_config;
     struct machine machine;

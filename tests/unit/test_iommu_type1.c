@@ -196,8 +196,11 @@ static void test_group_not_viable(void **state)
     expect_status(0, 0);
     FAKE_EXPECT(f, .kind = FAKE_LIST, .path = "/sys/kernel/iommu_groups/7/devices",
                 .names = "0000:01:00.1");
-    FAKE_EXPECT(f, .kind = FAKE_READLINK, .path = "/sys/bus/pci/devices/0000:01:00.1/driver",
-                .out = driver, .out_len = strlen(driver));
+    FAKE_EXPECT(f, .kind = FAKE_READLINK,
+                .path = "/sys/kernel/iommu_groups/7/devices/0000:01:00.1/driver", .out = driver,
+                .out_len = strlen(driver));
+    FAKE_EXPECT(f, .kind = FAKE_LIST,
+                .path = "/sys/kernel/iommu_groups/7/devices/0000:01:00.1/vfio-dev", .ret = -ENOENT);
     fake_expect_leave(f, FAKE_GROUP);
     log_capture_start(&capture);
     assert_open_fails(&device, -EBUSY);

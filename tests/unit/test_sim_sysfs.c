@@ -132,7 +132,8 @@ static void directories(void **state)
     assert_int_equal(host_list(fx->host, at(fx, "/vendor"), append, &listing), -ENOENT);
     assert_int_equal(host_list(fx->host, "/proc", append, &listing), -ENOENT);
     assert_list(fx, at(fx, ""),
-                "iommu_group vendor device subsystem_vendor subsystem_device revision class config "
+                "iommu_group subsystem vendor device subsystem_vendor subsystem_device revision "
+                "class config "
                 "driver vfio-dev ");
 
     assert_int_equal(sim_join_group(fx->sim, bdf, fx->bdf), 0);
