@@ -33,6 +33,9 @@ static const struct command_row {
     {"p2p",       "OTHER_SOCKET",
      "Move data by DMA between an edu device and BAR 2 of another, which is memory, and check\n"
      "that nothing arrives while the BAR is elsewhere, not decoded or not mapped.",               cmd_p2p      },
+    {"mtty",      "",
+     "Drive the kernel's sample mtty, a mediated device: a serial port whose output is its\n"
+     "input; its registers, INTx and MSI, and a reset.",                                          cmd_mtty     },
     {"nvme",      "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme     },
