@@ -24,6 +24,7 @@ int cmd_write(const struct cmd_target *target, int argc, char **argv);
 int cmd_edu(const struct cmd_target *target, int argc, char **argv);
 int cmd_pair(const struct cmd_target *target, int argc, char **argv);
 int cmd_p2p(const struct cmd_target *target, int argc, char **argv);
+int cmd_migrate(const struct cmd_target *target, int argc, char **argv);
 int cmd_nvme(const struct cmd_target *target, int argc, char **argv);
 int cmd_mtty(const struct cmd_target *target, int argc, char **argv);
 int cmd_hot_reset(const struct cmd_target *target, int argc, char **argv);
@@ -54,6 +55,9 @@ int cmd_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* A whole argument as a number, decimal or 0x… or 0…. 0 or -EINVAL. */
 int cmd_parse_number(const char *text, uint64_t *value);
+
+/* "VALUE[:WIDTH]" as little-endian bytes, 4 by default. CMD_OK, or as cmd_usage. */
+int cmd_parse_value(const char *text, uint8_t bytes[8], size_t *n);
 
 /* A region's index from its number or its name ("bar0", "config"). 0 or -EINVAL. */
 int cmd_parse_region(const char *text, uint32_t *index);

@@ -92,8 +92,7 @@ int cmd_read(const struct cmd_target *target, int argc, char **argv)
     return CMD_OK;
 }
 
-/* VALUE[:WIDTH] into little-endian bytes. */
-static int parse_value(const char *text, uint8_t bytes[8], size_t *n)
+int cmd_parse_value(const char *text, uint8_t bytes[8], size_t *n)
 {
     const char *colon = strchr(text, ':');
     uint64_t value, width = DEFAULT_WIDTH;
@@ -144,7 +143,7 @@ int cmd_write(const struct cmd_target *target, int argc, char **argv)
         return cmd_usage("write: REGION OFFSET VALUE[:WIDTH] | REGION OFFSET --file FILE");
     ret = parse_place(argv, &region, &offset);
     if (!ret)
-        ret = argc == 4 ? load(argv[3], &loaded, &n) : parse_value(argv[2], value, &n);
+        ret = argc == 4 ? load(argv[3], &loaded, &n) : cmd_parse_value(argv[2], value, &n);
     if (!ret)
         ret = cmd_connect(target, &c);
     if (ret)

@@ -36,6 +36,14 @@ static const struct command_row {
     {"mtty",      "",
      "Drive the kernel's sample mtty, a mediated device: a serial port whose output is its\n"
      "input; its registers, INTx and MSI, and a reset.",                                          cmd_mtty     },
+    {"migrate",   "OTHER_SOCKET [OPTION...]",
+     "Move the device and the memory that it may write to another server, in rounds while it runs\n"
+     "and then with the device stopped; compare the memory. After an error the source runs on.\n"
+     "--memory MIB (default 16), --rounds N (at most; default 8);\n"
+     "--write REGION:OFFSET:VALUE[:WIDTH]: of the source's registers, first; repeat it for more;\n"
+     "--expect REGION:OFFSET:VALUE[:WIDTH]: likewise, to be read from the destination at the end;\n"
+     "--edu: keep an edu device busy with DMA meanwhile; --step: after each step wait for a line\n"
+     "of input, without which the migration is given up.",                                        cmd_migrate  },
     {"nvme",      "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme     },

@@ -47,17 +47,20 @@ bool harness_has_map_file(void)
     return backend->iommu == CONFIG_IOMMU_IOMMUFD && backend->kernel == SIM_IOMMUFD_MAP_FILE;
 }
 
-bool harness_select_backend(int argc, char **argv)
+bool harness_use_backend(const char *name)
 {
-    if (argc < 2)
-        return true;
     for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
-        if (!strcmp(argv[1], backends[i].name)) {
+        if (!strcmp(name, backends[i].name)) {
             backend = &backends[i];
             return true;
         }
     }
     return false;
+}
+
+bool harness_select_backend(int argc, char **argv)
+{
+    return argc < 2 || harness_use_backend(argv[1]);
 }
 
 int64_t harness_now_ms(void)

@@ -98,6 +98,8 @@ void harness_pause(void);
  * there is no such one.
  */
 bool harness_select_backend(int argc, char **argv);
+/* The same by its name. */
+bool harness_use_backend(const char *name);
 
 /* For what is not the protocol's but the interface's: its limits, its calls to fail. */
 bool harness_is_type1(void);
