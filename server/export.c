@@ -240,7 +240,9 @@ static bool still_quarantined(struct export *e)
 {
     if (!e->gd.device)
         group_rebuild(&e->gd);
-    if (e->gd.device && group_can_reset(&e->gd))
+    if (!e->gd.device)
+        group_leave(&e->gd); /* it may be gone, or be elsewhere by now */
+    else if (group_can_reset(&e->gd))
         e->quarantined = group_reset(&e->gd);
     if (e->quarantined)
         note_failure(e);
@@ -436,8 +438,7 @@ static int take_device(struct export *e, const struct client *c)
         ret = group_hold(&e->gd, &c->peer, e->config->stable_memory);
         if (ret == -ENODEV) {
             note_failure(e);
-            if (!e->quarantined)
-                group_leave(&e->gd); /* it may be gone, or be elsewhere by now */
+            group_leave(&e->gd); /* it may be gone, or be elsewhere by now */
         }
     }
     return ret;

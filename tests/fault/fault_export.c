@@ -296,11 +296,13 @@ static void stop_in_a_session(struct fault_machine *m)
     leave(&u);
 }
 
+/* The kernel asks again and again, as it may have been heard by nobody. */
 static void await_removal(const struct fault_machine *m, const char *bdf)
 {
     int64_t deadline = event_now_ms() + EVENT_TIMEOUT_MS;
 
     while (!sim_removal_is_done(m->sim, bdf)) {
+        assert_int_equal(sim_request_removal(m->sim, bdf), 0);
         if (event_now_ms() > deadline)
             fail_msg("the removal does not end");
         event_pause();
@@ -321,7 +323,6 @@ static void removal(struct fault_machine *m)
     begin(&u, m);
     use_device(&u);
     if (!lacks_interrupt(&u, REQ)) {
-        assert_int_equal(sim_request_removal(m->sim, bdf), 0);
         await_removal(m, bdf);
         assert_int_equal(vfuc_reset(u.c), -ENODEV);
         fault_heal(m);
