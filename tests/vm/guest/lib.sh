@@ -90,6 +90,15 @@ give_to_vfio() {
 		"in IOMMU group $(group_of "$1")"
 }
 
+# make_mdev PARENT TYPE UUID: a mediated device of the kernel's samples.
+make_mdev() {
+	local device=/sys/bus/mdev/devices/$3
+	echo "$3" >"/sys/class/mdev_bus/$1/mdev_supported_types/$2/create"
+	[[ -e $device/driver ]] || fail "$2: $3 has no driver"
+	ok "$2 ($(cat "$device/mdev_type/device_api")) is made as $3," \
+		"in IOMMU group $(basename "$(readlink "$device/iommu_group")")"
+}
+
 command_register() {
 	echo $((0x$(xxd -p -s 4 -l 2 "/sys/bus/pci/devices/$1/config" | sed 's/\(..\)\(..\)/\2\1/')))
 }
