@@ -224,7 +224,7 @@ void peers_publish(struct peer_device *pd)
     struct bar_window found[BAR_MOST];
     int n = bar_find_windows(pd->dev, found);
 
-    assert(!pd->n_windows);
+    peers_withdraw(pd);
     pthread_mutex_lock(&pd->peers->lock);
     for (int i = 0; i < n; i++) {
         struct window *window = &pd->windows[pd->n_windows];

@@ -12,7 +12,7 @@
  *
  * The worker of one device so changes what another one's mappings do; therefore all of this is
  * under one lock of the client's, taken before a domain's. Any thread, but a device's functions are
- * called by its own worker.
+ * called by whoever has the device.
  */
 #pragma once
 
@@ -59,7 +59,8 @@ int peers_join(struct peers *peers, struct device *dev, const void *owner,
 /* Withdraws, and takes the device out. */
 void peers_leave(struct peer_device *pd);
 
-/* Reads where the device's BARs are, and grants the wishes that lie there. */
+/* Reads where the device's BARs are, and grants the wishes that lie there. What was published is
+ * withdrawn. */
 void peers_publish(struct peer_device *pd);
 /* Unmaps what reaches the device's BARs. Does nothing if it has published nothing. */
 void peers_withdraw(struct peer_device *pd);

@@ -1,5 +1,6 @@
 /* DEVICE_FEATURE: the features of low power, under the operator's policy. */
 #include <errno.h>
+#include <linux/pci_regs.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -30,6 +31,17 @@ static int setup(void **state)
     struct harness *h = harness_new();
 
     h->export_config.low_power = true;
+    harness_start(h);
+    *state = h;
+    return 0;
+}
+
+static int setup_two(void **state)
+{
+    struct harness *h = harness_new();
+
+    h->export_config.low_power = true;
+    harness_add_export(h, "sim:edu");
     harness_start(h);
     *state = h;
     return 0;
@@ -182,6 +194,33 @@ static void reset_wakes(void **state)
     assert_true(harness_device(h).asleep);
 }
 
+/*
+ * Where the device's BARs are is told to the client's other devices after a reset, and again when
+ * it is awake, as often as the client says so.
+ */
+static void with_another_device(void **state)
+{
+    const struct {
+        uint32_t bar0;
+        uint16_t command;
+    } config = {.bar0 = 0xfe000000, .command = PCI_COMMAND_MEMORY};
+    cleanup_close_ int sock = raw_session(*state);
+
+    raw_call(sock,
+             MSG(MSG_REGION_WRITE(.offset = PCI_BASE_ADDRESS_0, .region = 7, .count = 4),
+                 .data = &config.bar0, .data_len = 4),
+             NULL);
+    raw_call(sock,
+             MSG(MSG_REGION_WRITE(.offset = PCI_COMMAND, .region = 7, .count = 2),
+                 .data = &config.command, .data_len = 2),
+             NULL);
+    raw_call(sock, MSG(FEATURE(SET | EXIT)), NULL);
+    raw_call(sock, MSG(FEATURE(SET | ENTRY)), NULL);
+    raw_call(sock, MSG(MSG_RESET()), NULL);
+    raw_call(sock, MSG(FEATURE(SET | EXIT)), NULL);
+    raw_call(sock, MSG(FEATURE(SET | EXIT)), NULL);
+}
+
 static const struct CMUnitTest tests[] = {
     harness_test(refused_by_default),
     cmocka_unit_test_setup_teardown(requests, setup, harness_teardown),
@@ -189,6 +228,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(wakeup, setup, harness_teardown),
     cmocka_unit_test_setup_teardown(end_of_session, setup, harness_teardown),
     cmocka_unit_test_setup_teardown(reset_wakes, setup, harness_teardown),
+    cmocka_unit_test_setup_teardown(with_another_device, setup_two, harness_teardown),
 };
 
 HARNESS_MAIN(tests)
