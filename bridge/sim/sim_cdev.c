@@ -57,12 +57,13 @@ static int claim(struct cdev *cdev, struct sim_file *iommufd, struct sim_context
     struct sim_device *dev = cdev->dev;
     struct sim_group *group = dev->group;
 
-    if (dev->opened)
+    if (dev->opened || dev->bound)
         return -EINVAL;
     if ((group->owner && group->owner != context) || !sim_group_is_viable(group))
         return -EPERM;
     group->owner = context;
     group->bound++;
+    dev->bound = true;
     cdev->object.users = 1; /* the file */
     sim_object_add(&context->objects, &cdev->object,
                    dev->model->mediated ? SIM_OBJECT_ACCESS : SIM_OBJECT_DEVICE);
@@ -239,6 +240,7 @@ static void unbind(struct cdev *cdev)
     pthread_mutex_lock(&context->sim->lock);
     if (--group->bound == 0)
         group->owner = NULL;
+    cdev->dev->bound = false;
     pthread_mutex_unlock(&context->sim->lock);
     pthread_mutex_unlock(&context->lock);
 }

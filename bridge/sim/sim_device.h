@@ -40,6 +40,7 @@ struct sim_device {
     bool has_reset;
     unsigned bus;    /* behind a port, by number; 0: a root bus */
     unsigned opened; /* descriptors */
+    bool bound;      /* to an iommufd */
     struct sim_token token;
 
     _Atomic bool mmio_stopped; /* EEH has cut the device off: no register is reached */

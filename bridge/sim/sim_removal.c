@@ -29,7 +29,7 @@ int sim_request_removal(struct sim *sim, const char *bdf)
 /* A group that loses its last device of vfio-pci is gone when nobody has its file. */
 static bool is_removed(const struct sim_device *dev)
 {
-    return !dev->driver[0] && !dev->opened &&
+    return !dev->driver[0] && !dev->opened && !dev->bound &&
            (sim_group_has_file(dev->group) || !dev->group->opened);
 }
 
