@@ -2,7 +2,7 @@
  * One VFIO device: opened in an address space, described once, driven by region.h, irq.h,
  * reset.h and config_space.h.
  *
- * Not thread-safe: a device belongs to its export's worker.
+ * Not thread-safe: a device belongs to one thread at a time.
  */
 #pragma once
 

@@ -9,6 +9,7 @@
 
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
+#include "bridge/irq.h"
 #include "bridge/migration.h"
 #include "bridge/peers.h"
 #include "bridge/uapi_compat.h"
@@ -46,8 +47,8 @@ int hot_reset_get_set(struct device *dev, struct hot_reset_set *set)
         return -ENOMEM;
     info->argsz = (uint32_t)size;
     ret = host_ioctl(dev->host, dev->fd, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info);
-    if (ret == -ENODEV)
-        return ret;
+    if (ret == -ENODEV || ret == -ENOTTY) /* a root bus; no PCI, or no real device */
+        return -ENODEV;
     if (ret == -ENOSPC || (ret >= 0 && info->count > HOT_RESET_MOST))
         ret = -E2BIG;
     if (ret < 0) {
@@ -71,10 +72,51 @@ static int reset_with_retries(struct device *dev, struct vfio_pci_hot_reset *req
     return ret == -EINVAL ? -EPERM : ret < 0 ? ret : 0;
 }
 
-int hot_reset(struct device *dev, const int *group_files, size_t n)
+static int stop_dma(struct device *const *devices, size_t n)
 {
-    const size_t size = sizeof(struct vfio_pci_hot_reset) + n * sizeof(*group_files);
+    int ret = 0;
+
+    for (size_t i = 0; !ret && i < n; i++)
+        ret = config_space_stop_dma(devices[i]);
+    return ret;
+}
+
+static void withdraw(struct device *const *devices, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (devices[i]->peer)
+            peers_withdraw(devices[i]->peer);
+    }
+}
+
+static void publish(struct device *const *devices, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (devices[i]->peer)
+            peers_publish(devices[i]->peer);
+    }
+}
+
+/* After a reset. */
+static int set_going(struct device *const *devices, size_t n)
+{
+    int first_error = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        int ret = i ? irq_rearm(devices[i]) : 0;
+
+        migration_end_stream(devices[i]);
+        if (ret && !first_error)
+            first_error = ret;
+    }
+    return first_error;
+}
+
+int hot_reset(struct device *const *devices, size_t n, const int *group_files, size_t n_files)
+{
+    const size_t size = sizeof(struct vfio_pci_hot_reset) + n_files * sizeof(*group_files);
     cleanup_free_ struct vfio_pci_hot_reset *request = calloc(1, size);
+    struct device *dev = devices[0];
     int ret;
 
     if (dev->fd < 0)
@@ -82,20 +124,18 @@ int hot_reset(struct device *dev, const int *group_files, size_t n)
     if (!request)
         return -ENOMEM;
     request->argsz = (uint32_t)size;
-    request->count = (uint32_t)n;
-    if (n)
-        memcpy(request->group_fds, group_files, n * sizeof(*group_files));
-    ret = config_space_stop_dma(dev);
+    request->count = (uint32_t)n_files;
+    if (n_files)
+        memcpy(request->group_fds, group_files, n_files * sizeof(*group_files));
+    ret = stop_dma(devices, n);
     if (ret)
         return ret;
-    if (dev->peer)
-        peers_withdraw(dev->peer);
+    withdraw(devices, n);
     ret = reset_with_retries(dev, request);
-    if (dev->peer)
-        peers_publish(dev->peer);
-    if (ret)
+    publish(devices, n);
+    if (ret) {
         log_peer_warning("hot reset of %s: %s", dev->where.name, strerror(-ret));
-    else
-        migration_end_stream(dev);
-    return ret;
+        return ret;
+    }
+    return set_going(devices, n);
 }

@@ -24,6 +24,7 @@
 #include "server/connection.h"
 #include "server/dispatch.h"
 #include "server/group.h"
+#include "server/group_reset.h"
 #include "server/listener.h"
 #include "server/removal.h"
 #include "server/session.h"
@@ -171,6 +172,7 @@ int export_create(struct export **out, const struct export_config *config,
     e->settings = settings;
     e->connected = -1;
     TAILQ_INIT(&e->clients);
+    turn_init(&e->gd.turn);
     e->quota = machine_quota(machine, settings->quota);
     e->groups = machine_groups(machine);
     ret = e->quota && e->groups ? removal_create(&e->removal) : -ENOMEM;
@@ -180,8 +182,11 @@ int export_create(struct export **out, const struct export_config *config,
     }
     if (!ret)
         ret = machine_find(machine, config->device, &e->host, e->device, sizeof(e->device));
-    if (!ret)
+    if (!ret) {
+        turn_take(&e->gd.turn);
         ret = enter_group(e);
+        turn_give_back(&e->gd.turn);
+    }
     if (ret) {
         export_destroy(e);
         return ret;
@@ -203,7 +208,10 @@ void export_destroy(struct export *e)
 {
     if (!e)
         return;
+    turn_take(&e->gd.turn);
     group_leave(&e->gd);
+    turn_give_back(&e->gd.turn);
+    turn_destroy(&e->gd.turn);
     removal_free(e->removal);
     listener_free(e->listener);
     fd_close(&e->connected);
@@ -242,8 +250,8 @@ static bool still_quarantined(struct export *e)
         group_rebuild(&e->gd);
     if (!e->gd.device)
         group_leave(&e->gd); /* it may be gone, or be elsewhere by now */
-    else if (group_can_reset(&e->gd))
-        e->quarantined = group_reset(&e->gd);
+    else if (group_reset_is_possible(&e->gd))
+        e->quarantined = group_reset_device(&e->gd, GROUP_RESET_IDLE);
     if (e->quarantined)
         note_failure(e);
     return e->quarantined;
@@ -282,7 +290,7 @@ static void end_session(struct export *e)
             "the device was not reset after this session: it is kept from every client "
             "but those of uid %u",
             e->session.peer.uid);
-        group_keep(&e->gd);
+        group_keep(&e->gd, true);
     } else if (!e->session.removed) {
         group_release(&e->gd);
     }
@@ -303,13 +311,14 @@ static void on_removal_due(void *arg)
 {
     struct export *e = arg;
 
+    turn_take(&e->gd.turn);
     log_warning("the client has not left its device in time");
     take_device_away(e);
+    turn_give_back(&e->gd.turn);
 }
 
-static void on_removal_requested(void *arg)
+static void begin_removal(struct export *e)
 {
-    struct export *e = arg;
     unsigned seconds = e->settings->removal_grace;
 
     if (!e->gd.group)
@@ -331,13 +340,24 @@ static void on_removal_requested(void *arg)
         take_device_away(e);
 }
 
+static void on_removal_requested(void *arg)
+{
+    struct export *e = arg;
+
+    turn_take(&e->gd.turn);
+    begin_removal(e);
+    turn_give_back(&e->gd.turn);
+}
+
 static void on_device_error(void *arg)
 {
     struct export *e = arg;
 
+    turn_take(&e->gd.turn);
     log_warning("the device reports an error that it could not correct (AER)");
     if (e->holder)
         irq_relay_error(e->session.device);
+    turn_give_back(&e->gd.turn);
 }
 
 static const struct removal_callbacks removal_callbacks = {
@@ -365,7 +385,9 @@ static void on_closed(void *arg)
     struct client *c = arg;
     struct export *e = c->export;
 
+    turn_take(&e->gd.turn);
     remove_client(c);
+    turn_give_back(&e->gd.turn);
     if (!e->listener && e->finished)
         e->finished(e->finished_arg);
 }
@@ -373,12 +395,15 @@ static void on_closed(void *arg)
 static void on_broken(void *arg, const struct vfio_user_header *hdr, int err)
 {
     struct client *c = arg;
+    struct export *e = c->export;
 
     dispatch_error(c->connection, hdr, err);
     connection_drain(c->connection);
     event_del(c->handshake); /* the draining has its own limit */
-    if (c->export->holder == c)
-        end_session(c->export);
+    turn_take(&e->gd.turn);
+    if (e->holder == c)
+        end_session(e);
+    turn_give_back(&e->gd.turn);
 }
 
 /* A device that was taken away. What its last client left in it is there still. */
@@ -389,7 +414,7 @@ static int find_again(struct export *e, const struct client *c)
     if (!ret && e->quarantined) {
         ret = group_hold(&e->gd, &e->quarantined_for, 0);
         if (!ret)
-            group_keep(&e->gd);
+            group_keep(&e->gd, true);
     }
     if (!ret) {
         log_info("the device is back");
@@ -412,6 +437,8 @@ static int check_offer(struct export *e, const struct client *c)
     }
     if (!e->gd.group && find_again(e, c))
         return -ENODEV;
+    if (!e->gd.held)
+        e->quarantined = false; /* another device's reset has reset it too */
     if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer)) {
         if (!may_retry(e) || still_quarantined(e)) {
             log_peer_warning("pid %d, uid %u is refused: the device could not be reset after a "
@@ -508,7 +535,7 @@ static int negotiate(struct client *c, const struct message *msg)
     reply = ret ? NULL : connection_reply_buffer(c->connection, len);
     if (!reply) {
         if (e->quarantined)
-            group_keep(&e->gd);
+            group_keep(&e->gd, true);
         else
             group_release(&e->gd);
         return -ENOMEM;
@@ -526,9 +553,8 @@ static void on_gone(struct export *e)
     take_device_away(e);
 }
 
-static void on_message(void *arg, const struct message *msg)
+static void handle_message(struct client *c, const struct message *msg)
 {
-    struct client *c = arg;
     int ret;
 
     if (c->export->holder == c) {
@@ -547,6 +573,16 @@ static void on_message(void *arg, const struct message *msg)
         event_del(c->handshake); /* the draining has its own limit */
         connection_drain(c->connection);
     }
+}
+
+static void on_message(void *arg, const struct message *msg)
+{
+    struct client *c = arg;
+    struct turn *turn = &c->export->gd.turn;
+
+    turn_take(turn);
+    handle_message(c, msg);
+    turn_give_back(turn);
 }
 
 static void on_handshake_timeout(evutil_socket_t fd, short what, void *arg)
@@ -614,7 +650,11 @@ static int add_client(struct export *e, int sock)
 
 static void on_accepted(int sock, void *arg)
 {
-    add_client(arg, sock);
+    struct export *e = arg;
+
+    turn_take(&e->gd.turn);
+    add_client(e, sock);
+    turn_give_back(&e->gd.turn);
 }
 
 int export_start(struct export *e, struct event_base *base, void (*finished)(void *arg), void *arg)
@@ -643,7 +683,9 @@ void export_stop(struct export *e)
 
     if (e->listener)
         listener_stop(e->listener);
+    turn_take(&e->gd.turn);
     while ((c = TAILQ_FIRST(&e->clients)))
         remove_client(c);
+    turn_give_back(&e->gd.turn);
     removal_stop(e->removal);
 }

@@ -6,8 +6,9 @@
  * the first VERSION that gets one of its devices until the last of these sessions has ended, with
  * everything unmapped and the device reset. Nobody else's VERSION touches it meanwhile.
  *
- * A device in a session is its worker's alone. Between sessions it is the group's: any worker of
- * the group may close it, under the group's lock, to move the group into another domain.
+ * A device in a session is for whoever has its turn: its worker, or a hot reset (group_reset.h).
+ * Between sessions it is the group's: any worker of the group may close it, under the group's lock,
+ * to move the group into another domain.
  */
 #pragma once
 
@@ -17,9 +18,9 @@
 #include "auth/peer.h"
 #include "bridge/address_space.h"
 #include "bridge/device.h"
-#include "bridge/hot_reset.h"
 #include "bridge/iommu.h"
 #include "bridge/sysfs.h"
+#include "server/turn.h"
 
 struct group;
 struct groups;
@@ -29,11 +30,14 @@ struct group_device {
     TAILQ_ENTRY(group_device) link;
     struct group *group;
     struct sysfs_device where;
+    struct turn turn;         /* the export's, made before group_enter */
     bool held;                /* in a session, or not clean since its last one */
-    bool in_session;          /* under the group's lock */
+    bool in_session;          /* under the group's lock; as the next ones */
+    bool unreset;             /* it is held only because it was not reset */
+    bool awaits_reset;        /* its session, if there is one, is over but for that */
     unsigned id;              /* among all devices; from the first group_enter on */
     int err_event, req_event; /* for irq_relay_watch; the export's, set before group_enter */
-    /* The worker's while held, else under the group's lock. NULL: not open. */
+    /* With its turn while held, else under the group's lock. NULL: not open. */
     struct device *device;
     struct address_space *as;
 };
@@ -46,7 +50,7 @@ void groups_destroy(struct groups *groups);
 /*
  * Enters a device that sysfs_find_device has found, and opens it, to find out now what is wrong.
  * kind: if the group has none so far. 0, after which it is to be left, or -errno, logged. The
- * control thread, or the device's worker.
+ * control thread, or the device's worker; in the device's turn.
  */
 int group_enter(struct group_device *gd, struct groups *groups, struct host *host,
                 const struct sysfs_device *where, enum iommu_kind kind);
@@ -58,7 +62,8 @@ int group_enter(struct group_device *gd, struct groups *groups, struct host *hos
 void group_leave(struct group_device *gd);
 
 /*
- * The functions below: the device's worker. They block as long as opening a device does.
+ * The functions below: the device's worker, in its turn. They block as long as opening a device
+ * does.
  */
 
 /*
@@ -82,36 +87,10 @@ void group_rebuild(struct group_device *gd);
 void group_forget(struct group_device *gd);
 
 /*
- * Whether the device can be reset: on its own, or with all that is on its bus or in its slot
- * (hot_reset.h), as group_reset says.
+ * The session has ended, but the device is not clean: it stays with its holder. unreset: only
+ * because it was not reset; it is held no longer once another device's reset has reset it.
  */
-bool group_can_reset(struct group_device *gd);
-
-/*
- * Resets a device that is held: on its own if it can, else with its whole bus or slot, as long as
- * nobody uses the other devices there. Those stay closed to sessions meanwhile. As reset_device(),
- * and -EPERM: a device that would be reset too is in a session, or not this daemon's.
- */
-int group_reset(struct group_device *gd);
-
-/*
- * The same by bus or slot, whether the device has a reset of its own or not. -ENOTTY: neither can
- * be reset.
- */
-int group_hot_reset(struct group_device *gd);
-
-/* The devices that group_hot_reset() resets. */
-struct group_reset_set {
-    size_t n_own;
-    unsigned own[HOT_RESET_MOST]; /* ids of those in sessions of the holder, its own among them */
-    size_t n_others;              /* the rest, exported or not */
-};
-
-/* Of a device that is held. Errors as group_hot_reset() and hot_reset_get_set(). */
-int group_get_reset_set(struct group_device *gd, struct group_reset_set *out);
-
-/* The session has ended, but the device is not clean: it stays with its holder. */
-void group_keep(struct group_device *gd);
+void group_keep(struct group_device *gd, bool unreset);
 
 /* The device is clean, and free for the next client. */
 void group_release(struct group_device *gd);

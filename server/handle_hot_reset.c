@@ -10,6 +10,7 @@
 #include "proto/base/arith.h"
 #include "proto/validate.h"
 #include "server/group.h"
+#include "server/group_reset.h"
 #include "server/handlers.h"
 
 static void put_devices(uint8_t *at, const struct group_reset_set *set, unsigned self)

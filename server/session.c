@@ -9,7 +9,7 @@
 #include "bridge/migration.h"
 #include "bridge/reset.h"
 #include "proto/base/log.h"
-#include "server/group.h"
+#include "server/group_reset.h"
 
 bool session_can_migrate(struct device *dev, bool guess_dirty)
 {
@@ -59,22 +59,27 @@ void session_note_error(struct session *s, int err)
 
 bool session_can_reset(const struct session *s)
 {
-    return s->gd ? group_can_reset(s->gd) : reset_is_supported(s->device);
+    return s->gd ? group_reset_is_possible(s->gd) : reset_is_supported(s->device);
+}
+
+static int reset(struct session *s, enum group_reset_others others)
+{
+    return s->gd ? group_reset_device(s->gd, others) : reset_device(s->device);
 }
 
 int session_reset(struct session *s)
 {
-    return s->gd ? group_reset(s->gd) : reset_device(s->device);
+    return reset(s, GROUP_RESET_SAME_IDENTITY);
 }
 
 int session_hot_reset(struct session *s)
 {
-    return s->gd ? group_hot_reset(s->gd) : -ENOTTY;
+    return s->gd ? group_reset_bus(s->gd, GROUP_RESET_SAME_IDENTITY) : -ENOTTY;
 }
 
 int session_get_reset_set(struct session *s, struct group_reset_set *out)
 {
-    return s->gd ? group_get_reset_set(s->gd, out) : -ENOTTY;
+    return s->gd ? group_reset_get_set(s->gd, out) : -ENOTTY;
 }
 
 static bool failed(const char *step, int ret)
@@ -90,7 +95,8 @@ static bool failed(const char *step, int ret)
  * log fills with IOMMU faults; nothing may be unmapped late, or the next client's device could
  * write into this client's memory; the reset comes after the interrupts, whose eventfds it would
  * otherwise signal, and after the stream of a migration, whose state it ends; decode goes off last
- * of the device's switches, because the reset restores it.
+ * of the device's switches, because the reset restores it. The client's other devices are not reset
+ * for the sake of one that it leaves.
  */
 enum session_end session_teardown(struct session *s)
 {
@@ -101,7 +107,7 @@ enum session_end session_teardown(struct session *s)
     failed("disabling interrupts", irq_disable_all(s->device));
     failed("ending the dirty log", dirty_stop(s->device));
     migration_end_stream(s->device);
-    unreset = !session_can_reset(s) || session_reset(s);
+    unreset = !session_can_reset(s) || reset(s, GROUP_RESET_IDLE);
     failed("switching decode off", config_space_stop_decode(s->device));
     broken |= failed("unmapping memory", address_space_unmap_all(s->as));
     if (!s->removed)

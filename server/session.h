@@ -49,11 +49,15 @@ bool session_is_gone(const struct session *s);
  */
 void session_note_error(struct session *s, int err);
 
-/* Resets the device, by what ways there are: group_reset() or reset_device(). */
+/*
+ * Resets the device because its client wants it, by what ways there are: reset_device(), or
+ * group_reset_device() with the client's other devices.
+ */
 int session_reset(struct session *s);
 bool session_can_reset(const struct session *s);
 
-/* group_hot_reset() and group_get_reset_set(). -ENOTTY: the device is in no group. */
+/* group_reset_bus() for the client, and its group_reset_get_set(). -ENOTTY: the device is in no
+ * group. */
 int session_hot_reset(struct session *s);
 int session_get_reset_set(struct session *s, struct group_reset_set *out);
 

@@ -118,7 +118,11 @@ static int reset_bus(struct sim_device *asking, const struct owned *owned)
     }
     for (dev = NULL; (dev = next_on_bus(asking, dev));) {
         pthread_mutex_lock(&dev->lock);
+        sim_power_get(dev);
+        sim_dmabuf_move(dev, true);
         sim_device_reset(dev);
+        sim_dmabuf_move(dev, !sim_config_memory_enabled(dev));
+        sim_power_put(dev);
         pthread_mutex_unlock(&dev->lock);
     }
     return 0;

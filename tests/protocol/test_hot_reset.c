@@ -1,19 +1,28 @@
 /*
- * DEVICE_RESET of a device that can't be reset on its own, by its bus; and of two such devices of
- * one group on one bus, each with its own socket.
+ * DEVICE_RESET of a device that can't be reset on its own, by its bus; and of two such devices on
+ * one bus, of one group or of two, each with its own socket and worker.
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "client-example/edu.h"
 #include "client-example/event.h"
 #include "proto/base/cleanup.h"
+#include "tests/protocol/child.h"
 #include "tests/protocol/raw.h"
 
 enum {
     BUS = 1,
     MSI = VFIO_PCI_MSI_IRQ_INDEX,
+    IOVA = 0x100000,
+    NOBODY = 65534,
+    ROUNDS = 50,
     EVENTFD_TRIGGER = VFIO_USER_IRQ_SET_DATA_EVENTFD | VFIO_USER_IRQ_SET_ACTION_TRIGGER,
 };
 
@@ -23,10 +32,23 @@ static bool is_removed(const struct harness *h)
            (!h->n_more || sim_removal_is_done(h->machine.sim, h->more[0].bdf));
 }
 
-/* Whether a device can be reset is found out when it is opened: so they are opened again. */
-static void put_on_bus(struct harness *h, const char *const *bdfs, unsigned n)
+/* Returns when the server has ended the session: only then it closes its side. */
+static void leave(struct vfuc *c)
 {
+    shutdown(vfuc_socket(c), SHUT_WR);
+    raw_expect_end(vfuc_socket(c));
+    vfuc_close(c);
+}
+
+/*
+ * Whether a device can be reset is found out when it is opened: so they are opened again, which is
+ * when somebody comes.
+ */
+static void put_on_bus(struct harness *h, bool one_group)
+{
+    const char *const bdfs[] = {h->bdf, h->more[0].bdf};
     struct sim *sim = h->machine.sim;
+    unsigned n = 1 + h->n_more;
 
     for (unsigned i = 0; i < n; i++) {
         assert_int_equal(sim_set_no_reset(sim, bdfs[i]), 0);
@@ -36,6 +58,10 @@ static void put_on_bus(struct harness *h, const char *const *bdfs, unsigned n)
     harness_await(h, is_removed, "the devices are closed");
     for (unsigned i = 0; i < n; i++)
         assert_int_equal(sim_bring_back(sim, bdfs[i]), 0);
+    if (one_group)
+        assert_int_equal(sim_join_group(sim, bdfs[1], bdfs[0]), 0);
+    for (unsigned i = 0; i < n; i++)
+        leave(harness_client_at(i ? h->more[0].path : h->path));
 }
 
 static int setup_one(void **state)
@@ -43,34 +69,47 @@ static int setup_one(void **state)
     struct harness *h = harness_new();
 
     harness_start(h);
-    put_on_bus(h, (const char *const[]){h->bdf}, 1);
+    put_on_bus(h, false);
     *state = h;
     return 0;
 }
 
-static int setup_two(void **state)
+static void start_two(void **state, bool one_group)
 {
     struct harness *h = harness_new();
 
-    h->export_config.device = "sim:edu@one";
-    harness_add_export(h, "sim:edu@one");
+    h->settings.socket_mode = 0666;
+    assert_int_equal(chmod(h->directory, 0755), 0);
+    harness_add_export(h, "sim:edu");
     harness_start(h);
-    put_on_bus(h, (const char *const[]){h->bdf, h->more[0].bdf}, 2);
+    put_on_bus(h, one_group);
     *state = h;
+}
+
+static int setup_group(void **state)
+{
+    start_two(state, true);
     return 0;
+}
+
+static int setup_groups(void **state)
+{
+    start_two(state, false);
+    return 0;
+}
+
+static void enable(struct vfuc *c)
+{
+    const uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+
+    assert_int_equal(vfuc_region_write(c, 7, PCI_COMMAND, &command, sizeof(command)), 0);
 }
 
 static struct vfuc *client(const char *path)
 {
-    const uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-    int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
-    struct vfuc *c;
-    int ret;
+    struct vfuc *c = harness_client_at(path);
 
-    while ((ret = vfuc_open(&c, path, NULL)) && harness_now_ms() < deadline)
-        harness_pause();
-    assert_int_equal(ret, 0);
-    assert_int_equal(vfuc_region_write(c, 7, PCI_COMMAND, &command, sizeof(command)), 0);
+    enable(c);
     return c;
 }
 
@@ -114,38 +153,332 @@ static void reset_by_bus(void **state)
     vfuc_close(c);
 }
 
-/* Not under the other one's feet. */
-static void another_on_the_bus(void **state)
+/* What a driver in a guest does. */
+static void drive(struct vfuc *c, int event, int memory)
+{
+    assert_int_equal(vfuc_set_irqs(c, MSI, EVENTFD_TRIGGER, 0, 1, &event, NULL), 0);
+    assert_int_equal(vfuc_dma_map(c, IOVA, PAGE, DMA_RW, memory, 0), 0);
+    assert_int_equal(edu_write(c, EDU_REG_LIVENESS, 1), 0);
+}
+
+/* After a reset, which the driver may know nothing of. */
+static void assert_works(struct vfuc *c, int event, int memory)
+{
+    const struct edu_transfer there = {.iova = IOVA, .len = 8};
+    const struct edu_transfer back = {.iova = IOVA + 8, .len = 8, .to_ram = true};
+    const uint64_t word = 0x0123456789abcdef;
+    uint64_t seen[2] = {word};
+
+    assert_int_equal(liveness(c), 0);
+    assert_int_equal(event_wait(event, 0), 0);
+    enable(c);
+    assert_int_equal(edu_write(c, EDU_REG_IRQ_RAISE, 1), 0);
+    assert_int_equal(event_wait(event, HARNESS_SECONDS * 1000), 1);
+    assert_int_equal(pwrite(memory, seen, sizeof(seen), 0), sizeof(seen));
+    assert_int_equal(edu_dma(c, &there), 0);
+    assert_int_equal(edu_dma(c, &back), 0);
+    assert_int_equal(pread(memory, seen, sizeof(seen), 0), sizeof(seen));
+    assert_true(seen[1] == word);
+    assert_int_equal(edu_write(c, EDU_REG_LIVENESS, 1), 0);
+}
+
+static void of_one_client(void **state)
+{
+    struct harness *h = *state;
+    struct vfuc *const clients[] = {client(h->path), client(h->more[0].path)};
+    cleanup_close_ int memory = raw_memfd(PAGE);
+    const int events[] = {event_create(), event_create()};
+
+    for (unsigned i = 0; i < 2; i++)
+        drive(clients[i], events[i], memory);
+    for (unsigned round = 0; round < 4; round++) {
+        assert_int_equal(
+            round < 2 ? vfuc_reset(clients[round]) : vfuc_hot_reset(clients[round % 2]), 0);
+        assert_false(harness_device(h).bus_master);
+        for (unsigned i = 0; i < 2; i++)
+            assert_works(clients[i], events[i], memory);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        vfuc_close(clients[i]);
+        close(events[i]);
+    }
+}
+
+/* A session's end does not reset what the client still uses; the device waits for that. */
+static void end_beside_another(void **state)
 {
     struct harness *h = *state;
     struct vfuc *first = client(h->path), *second = client(h->more[0].path);
-    int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
-    struct vfio_user_device_info info;
 
     assert_int_equal(edu_write(first, EDU_REG_LIVENESS, 1), 0);
     assert_int_equal(edu_write(second, EDU_REG_LIVENESS, 2), 0);
-    assert_int_equal(vfuc_reset(first), -EPERM);
-    assert_int_equal(vfuc_reset(second), -EPERM);
-    assert_int_equal(liveness(first), ~1u);
-    assert_int_equal(liveness(second), ~2u);
-    assert_int_equal(vfuc_device_info(first, &info), 0);
     vfuc_close(second);
     second = client(h->more[0].path);
-    assert_int_equal(vfuc_reset(second), -EPERM);
-    vfuc_close(first);
-    /* The first is not clean, but nobody uses it. */
-    while (vfuc_reset(second) == -EPERM && harness_now_ms() < deadline)
-        harness_pause();
-    assert_int_equal(liveness(second), 0);
-    vfuc_close(second);
-    first = client(h->path);
+    assert_int_equal(liveness(first), ~1u);
+    assert_int_equal(liveness(second), ~2u);
+    assert_int_equal(vfuc_reset(second), 0);
     assert_int_equal(liveness(first), 0);
     vfuc_close(first);
+    vfuc_close(second);
 }
 
+/* A session of another user. */
+static struct vfuc *stranger(const char *path)
+{
+    struct vfuc *c;
+    int sock = child_connect(path, NOBODY);
+
+    assert_true(sock >= 0);
+    assert_int_equal(vfuc_open_fd(&c, sock, NULL), 0);
+    enable(c);
+    return c;
+}
+
+static void of_two_clients(void **state)
+{
+    struct harness *h = *state;
+    struct vfuc *own, *other;
+
+    if (geteuid())
+        skip();
+    own = client(h->path);
+    other = stranger(h->more[0].path);
+    assert_int_equal(edu_write(own, EDU_REG_LIVENESS, 1), 0);
+    assert_int_equal(edu_write(other, EDU_REG_LIVENESS, 2), 0);
+    assert_int_equal(vfuc_reset(own), -EPERM);
+    assert_int_equal(vfuc_reset(other), -EPERM);
+    assert_int_equal(liveness(own), ~1u);
+    assert_int_equal(liveness(other), ~2u);
+    assert_int_equal(vfuc_hot_reset(own), -EPERM);
+    leave(other);
+    assert_int_equal(vfuc_reset(own), 0);
+    assert_int_equal(liveness(own), 0);
+    vfuc_close(own);
+}
+
+/*
+ * A client that leaves both devices leaves them to others, whichever it leaves first, and whichever
+ * is asked for first.
+ */
+static void left_to_another(void **state)
+{
+    struct harness *h = *state;
+    const char *const paths[] = {h->path, h->more[0].path};
+
+    if (geteuid())
+        skip();
+    for (unsigned i = 0; i < 4; i++) {
+        struct vfuc *clients[] = {client(paths[0]), client(paths[1])};
+
+        leave(clients[i % 2]);
+        leave(clients[!(i % 2)]);
+        clients[0] = stranger(paths[i / 2]);
+        clients[1] = stranger(paths[!(i / 2)]);
+        leave(clients[0]);
+        leave(clients[1]);
+    }
+}
+
+/*
+ * What the other worker may be doing meanwhile: a client in a thread of its own, until it is told
+ * to stop.
+ */
+struct other {
+    const struct harness *h;
+    struct vfuc *c;
+    atomic_bool stop;
+    _Atomic unsigned failures, rounds;
+    pthread_t thread;
+};
+
+static void start_other(struct other *o, void *(*run)(void *arg))
+{
+    assert_int_equal(pthread_create(&o->thread, NULL, run, o), 0);
+}
+
+static void stop_other(struct other *o)
+{
+    o->stop = true;
+    pthread_join(o->thread, NULL);
+    assert_int_equal(o->failures, 0);
+    assert_true(o->rounds > 0);
+}
+
+static void reset_often(struct vfuc *c, const struct other *o)
+{
+    for (unsigned i = 0; i < ROUNDS || !o->rounds; i++)
+        assert_int_equal(vfuc_reset(c), 0);
+}
+
+static void *access_device(void *arg)
+{
+    struct other *o = arg;
+    uint32_t value;
+
+    while (!o->stop) {
+        o->failures += edu_read(o->c, EDU_REG_ID, &value) || value != 0x010000ed;
+        o->rounds++;
+    }
+    return NULL;
+}
+
+static void *reset_device(void *arg)
+{
+    struct other *o = arg;
+
+    while (!o->stop) {
+        o->failures += vfuc_reset(o->c) != 0;
+        o->rounds++;
+    }
+    return NULL;
+}
+
+static void *come_and_go(void *arg)
+{
+    struct other *o = arg;
+
+    while (!o->stop) {
+        struct vfuc *c;
+        int ret = vfuc_open(&c, o->h->more[0].path, NULL);
+
+        if (!ret)
+            vfuc_close(c);
+        o->failures += ret && ret != -EBUSY; /* the last session's end */
+        o->rounds++;
+    }
+    return NULL;
+}
+
+static void beside(const struct harness *h, void *(*run)(void *arg))
+{
+    struct vfuc *c = client(h->path);
+    struct other o = {.h = h};
+
+    if (run != come_and_go)
+        o.c = client(h->more[0].path);
+    start_other(&o, run);
+    reset_often(c, &o);
+    stop_other(&o);
+    vfuc_close(c);
+    if (o.c)
+        vfuc_close(o.c);
+}
+
+static void beside_accesses(void **state)
+{
+    beside(*state, access_device);
+}
+
+static void beside_resets(void **state)
+{
+    beside(*state, reset_device);
+}
+
+static void beside_sessions(void **state)
+{
+    beside(*state, come_and_go);
+}
+
+/* The kernel asks again and again. */
+static bool is_second_removed(const struct harness *h)
+{
+    if (sim_removal_is_done(h->machine.sim, h->more[0].bdf))
+        return true;
+    assert_int_equal(sim_request_removal(h->machine.sim, h->more[0].bdf), 0);
+    return false;
+}
+
+/* What is not bound to VFIO any more is not to be reset; what is back is. */
+static void beside_removals(void **state)
+{
+    struct harness *h = *state;
+    struct vfuc *c = client(h->path), *second;
+    struct other o = {.h = h, .c = c};
+
+    for (unsigned i = 0; i < 4; i++) {
+        second = client(h->more[0].path);
+        o.stop = false;
+        o.rounds = 0;
+        start_other(&o, reset_device);
+        while (!o.rounds)
+            harness_pause();
+        harness_await(h, is_second_removed, "the device is closed");
+        o.stop = true;
+        pthread_join(o.thread, NULL);
+        assert_int_equal(vfuc_reset(c), -EPERM);
+        assert_int_equal(sim_bring_back(h->machine.sim, h->more[0].bdf), 0);
+        vfuc_close(second);
+        second = client(h->more[0].path);
+        assert_int_equal(vfuc_reset(c), 0);
+        vfuc_close(second);
+    }
+    vfuc_close(c);
+}
+
+/* The worker is in a wait that does not end by itself soon: its client ends it, and its session. */
+static void beside_a_long_call(void **state)
+{
+    const struct sim_migration_setup slow = {.flags = SIM_MIGRATION_ALL, .delay_ms = 3600 * 1000};
+    const struct raw_message wait = {MSG_MIG_READ(.argsz = 16 + 64, .size = 64)};
+    struct harness *h = *state;
+    cleanup_close_ int sock = raw_session(h);
+    struct vfuc *second;
+    struct reply r;
+
+    assert_int_equal(sim_set_migration(h->machine.sim, h->more[0].bdf, &slow), 0);
+    second = client(h->more[0].path);
+    assert_int_equal(vfuc_set_migration_state(second, VFIO_DEVICE_STATE_STOP_COPY), 0);
+    raw_send(vfuc_socket(second), &wait, NULL, 0);
+    raw_send(sock, MSG(MSG_RESET()), NULL, 0);
+    vfuc_close(second);
+    raw_expect_reply(sock, MSG(MSG_RESET()), &r);
+    raw_call(sock, MSG(MSG_RESET()), NULL);
+}
+
+static void *reset_until_the_end(void *arg)
+{
+    struct other *o = arg;
+
+    while (!vfuc_reset(o->c))
+        o->rounds++;
+    return NULL;
+}
+
+/* The daemon ends while both workers reset. */
+static void until_the_end(void **state)
+{
+    struct harness *h = *state;
+    struct other others[] = {
+        {.c = client(h->path)},
+        {.c = client(h->more[0].path)},
+    };
+
+    for (unsigned i = 0; i < 2; i++)
+        start_other(&others[i], reset_until_the_end);
+    while (!others[0].rounds || !others[1].rounds)
+        harness_pause();
+    worker_ask_to_stop(h->more[0].worker);
+    worker_ask_to_stop(h->worker);
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_join(others[i].thread, NULL);
+        vfuc_close(others[i].c);
+    }
+}
+
+#define on_bus(t, setup) cmocka_unit_test_setup_teardown(t, setup, harness_teardown)
+#define on_both(t)                                                                                 \
+    {#t " (one group)", t, setup_group, harness_teardown, NULL},                                   \
+    {                                                                                              \
+#t " (two groups)", t, setup_groups, harness_teardown, NULL                                \
+    }
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(reset_by_bus, setup_one, harness_teardown),
-    cmocka_unit_test_setup_teardown(another_on_the_bus, setup_two, harness_teardown),
+    on_bus(reset_by_bus, setup_one), on_both(of_one_client),
+    on_both(end_beside_another),     on_bus(of_two_clients, setup_groups),
+    on_both(left_to_another),        on_both(beside_accesses),
+    on_both(beside_resets),          on_both(beside_sessions),
+    on_both(beside_removals),        on_both(beside_a_long_call),
+    on_both(until_the_end),
 };
 
 HARNESS_MAIN(tests)

@@ -516,96 +516,6 @@ static void last_open_one_left(void **state)
     group_release(m->b);
 }
 
-/* Devices that have no reset of their own, as they are opened, on buses that can be reset. */
-static void put_on_bus(struct machine *m, struct group_device *gd, unsigned bus)
-{
-    assert_int_equal(sim_set_bus(m->sim, gd->where.name, bus), 0);
-    assert_int_equal(sim_set_no_reset(m->sim, gd->where.name), 0);
-    group_leave(gd);
-    assert_int_equal(enter(m, gd), 0);
-}
-
-static unsigned resets_of(struct machine *m, struct group_device *gd, int ret)
-{
-    unsigned before = stats_of(m).resets;
-
-    assert_int_equal(group_reset(gd), ret);
-    return stats_of(m).resets - before;
-}
-
-static void reset_alone(void **state)
-{
-    struct machine *m = *state;
-
-    assert_held(m->a, &alice);
-    assert_true(group_can_reset(m->a));
-    assert_int_equal(resets_of(m, m->a, 0), 1); /* by itself: a root bus has no other way */
-    group_release(m->a);
-    put_on_bus(m, m->a, 1);
-    assert_held(m->a, &alice);
-    assert_held(m->b, &alice); /* elsewhere */
-    assert_true(group_can_reset(m->a));
-    assert_int_equal(resets_of(m, m->a, 0), 1);
-    assert_int_equal(sim_set_bus(m->sim, m->a->where.name, 0), 0);
-    assert_false(group_can_reset(m->a));
-    assert_int_equal(resets_of(m, m->a, -ENOTTY), 0);
-    group_release(m->a);
-    group_release(m->b);
-}
-
-static void reset_with_a_sibling(void **state)
-{
-    struct machine *m = *state;
-
-    put_on_bus(m, m->a, 1);
-    put_on_bus(m, m->b, 1);
-    assert_held(m->a, &alice);
-    assert_int_equal(resets_of(m, m->a, 0), 2);
-    assert_held(m->b, &alice);
-    log_capture_start(&capture);
-    assert_int_equal(resets_of(m, m->a, -EPERM), 0);
-    assert_non_null(strstr(log_capture_end(&capture), "it is in use"));
-    group_release(m->b);
-    assert_int_equal(resets_of(m, m->a, 0), 2);
-    group_release(m->a);
-}
-
-/* iommufd has the others in another client's context, or in none. */
-static void reset_over_groups(void **state)
-{
-    struct machine *m = *state;
-    bool possible = m->kind == IOMMU_TYPE1;
-
-    put_on_bus(m, m->a, 1);
-    put_on_bus(m, m->c, 1);
-    assert_held(m->a, &alice);
-    assert_int_equal(resets_of(m, m->a, possible ? 0 : -EPERM), possible ? 2 : 0);
-    assert_held(m->d, &bob); /* of c's group, and not on the bus */
-    assert_int_equal(resets_of(m, m->a, possible ? 0 : -EPERM), possible ? 2 : 0);
-    assert_held(m->c, &bob);
-    assert_int_equal(resets_of(m, m->a, -EPERM), 0);
-    assert_int_equal(resets_of(m, m->c, -EPERM), 0);
-    group_release(m->a);
-    group_release(m->c);
-    group_release(m->d);
-}
-
-/* What this daemon does not have the kernel does not let it reset. */
-static void reset_of_strangers(void **state)
-{
-    struct machine *m = *state;
-    char bdf[16];
-
-    assert_int_equal(sim_add_device(m->sim, "edu", bdf, sizeof(bdf)), 0);
-    assert_int_equal(sim_set_bus(m->sim, bdf, 1), 0);
-    put_on_bus(m, m->a, 1);
-    assert_held(m->a, &alice);
-    assert_int_equal(resets_of(m, m->a, -EPERM), 0);
-    assert_int_equal(sim_join_group(m->sim, bdf, m->a->where.name), 0);
-    assert_int_equal(resets_of(m, m->a, 0), 2);
-    group_release(m->a);
-}
-
 static void find_by_identity(void **state)
 {
     struct machine *m = *state;
@@ -717,26 +627,14 @@ static void workers_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        on_both(one_identity_at_a_time),
-        on_both(held_twice),
-        on_both(contexts_of_a_client),
-        on_both(moved_with_its_group),
-        on_both(memory_of_a_client),
-        on_both(rebuilt_alone),
-        on_both(rebuilt_beside_a_session),
-        on_both(not_opened),
-        on_both(each_call_fails),
-        on_both(forgets),
-        on_both(left_while_held),
-        on_both(left_beside_a_session),
-        on_both(all_of_a_group_left),
-        on_both(last_open_one_left),
-        on_both(reset_alone),
-        on_both(reset_with_a_sibling),
-        on_both(reset_over_groups),
-        on_both(reset_of_strangers),
-        on_both(find_by_identity),
-        on_both(workers_at_once),
+        on_both(one_identity_at_a_time),   on_both(held_twice),
+        on_both(contexts_of_a_client),     on_both(moved_with_its_group),
+        on_both(memory_of_a_client),       on_both(rebuilt_alone),
+        on_both(rebuilt_beside_a_session), on_both(not_opened),
+        on_both(each_call_fails),          on_both(forgets),
+        on_both(left_while_held),          on_both(left_beside_a_session),
+        on_both(all_of_a_group_left),      on_both(last_open_one_left),
+        on_both(find_by_identity),         on_both(workers_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

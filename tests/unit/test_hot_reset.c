@@ -64,6 +64,11 @@ static void expect_reset(const int *files, uint32_t n, int ret)
                 .in = request, .in_len = 12 + 4 * n, .ret = ret);
 }
 
+static int reset(const int *files, size_t n)
+{
+    return hot_reset(&m.dev, 1, files, n);
+}
+
 static void test_set(void **state)
 {
     struct info info = {
@@ -95,6 +100,7 @@ static void test_no_set(void **state)
         int ret, result;
     } cases[] = {
         {-ENODEV, -ENODEV},
+        {-ENOTTY, -ENODEV},
         {-ENOSPC, -E2BIG },
         {-EIO,    -EIO   },
         {-EPERM,  -EPERM }
@@ -121,10 +127,10 @@ static void test_reset(void **state)
     fake_expect_command_write(m.f, PCI_COMMAND_MEMORY);
     fake_expect_command_read(m.f, PCI_COMMAND_MEMORY);
     expect_reset(files, 2, 0);
-    assert_int_equal(hot_reset(m.dev, files, 2), 0);
+    assert_int_equal(reset(files, 2), 0);
     fake_expect_command_read(m.f, 0);
     expect_reset(NULL, 0, 0);
-    assert_int_equal(hot_reset(m.dev, NULL, 0), 0);
+    assert_int_equal(reset(NULL, 0), 0);
     assert_int_equal(naps, 0);
 }
 
@@ -143,13 +149,13 @@ static void test_fails(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         fake_expect_command_read(m.f, 0);
         expect_reset(NULL, 0, cases[i].ret);
-        assert_int_equal(hot_reset(m.dev, NULL, 0), cases[i].result);
+        assert_int_equal(reset(NULL, 0), cases[i].result);
     }
     assert_int_equal(naps, 0);
     fake_expect_command_read(m.f, PCI_COMMAND_MASTER);
     fake_expect_command_write(m.f, 0);
     fake_expect_command_read(m.f, PCI_COMMAND_MASTER);
-    assert_int_equal(hot_reset(m.dev, NULL, 0), -EIO);
+    assert_int_equal(reset(NULL, 0), -EIO);
 }
 
 static void test_locked(void **state)
@@ -159,12 +165,12 @@ static void test_locked(void **state)
     expect_reset(NULL, 0, -EBUSY);
     expect_reset(NULL, 0, -EAGAIN);
     expect_reset(NULL, 0, 0);
-    assert_int_equal(hot_reset(m.dev, NULL, 0), 0);
+    assert_int_equal(reset(NULL, 0), 0);
     assert_int_equal(naps, 2);
     fake_expect_command_read(m.f, 0);
     for (int i = 0; i < TRIES; i++)
         expect_reset(NULL, 0, -EBUSY);
-    assert_int_equal(hot_reset(m.dev, NULL, 0), -EBUSY);
+    assert_int_equal(reset(NULL, 0), -EBUSY);
     assert_int_equal(naps, 2 + TRIES - 1);
 }
 
