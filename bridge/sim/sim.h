@@ -144,6 +144,11 @@ struct sim_migration_setup {
     bool bad_data_is_error; /* what can't be restored leaves it in ERROR, not RESUMING */
 };
 int sim_set_migration(struct sim *sim, const char *bdf, const struct sim_migration_setup *setup);
+/*
+ * The next hop to a state (enum vfio_device_mig_state) fails with EIO: on the way to where a change
+ * leads, or at its end. A reset takes it back.
+ */
+int sim_fail_hop(struct sim *sim, const char *bdf, uint32_t state);
 /* VFIO_MIGRATION_* of a device that has them all. */
 #define SIM_MIGRATION_ALL 7
 

@@ -142,6 +142,7 @@ void sim_migration_reset(struct sim_device *dev)
     if (dev->model->image_size && !is_running(m->state))
         freeze(dev, false);
     m->state = RUNNING;
+    m->fails_to = 0;
 }
 
 static enum sim_stream_kind kind_of(uint32_t state)
@@ -179,6 +180,10 @@ static int hop(struct sim_device *dev, uint32_t to, bool *opened)
     bool was_running = is_running(m->state);
     int ret;
 
+    if (to == m->fails_to) {
+        m->fails_to = 0;
+        return -EIO;
+    }
     if (was_running && !is_running(to))
         freeze(dev, true);
     ret = change_session(dev, to, opened);

@@ -17,6 +17,7 @@ struct sim_file;
 struct sim_migration {
     struct sim_migration_setup setup;
     uint32_t state;           /* enum vfio_device_mig_state */
+    uint32_t fails_to;        /* the next hop to it fails; 0: none */
     struct sim_file *session; /* of data, NULL: none */
 };
 

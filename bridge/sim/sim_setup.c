@@ -124,6 +124,19 @@ int sim_set_migration(struct sim *sim, const char *bdf, const struct sim_migrati
     return ret;
 }
 
+int sim_fail_hop(struct sim *sim, const char *bdf, uint32_t state)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+
+    if (!dev)
+        return -ENODEV;
+    pthread_mutex_lock(&dev->lock);
+    dev->migration.fails_to = state;
+    pthread_mutex_unlock(&dev->lock);
+    pthread_mutex_unlock(&sim->lock);
+    return 0;
+}
+
 int sim_set_dma_log(struct sim *sim, const char *bdf, bool on, uint64_t page_size)
 {
     struct sim_device *dev = sim_lock_device(sim, bdf);

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bridge/sim/sim_migration.h"
 #include "client-example/edu.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -182,39 +183,139 @@ static bool may_follow(uint32_t from, uint32_t to)
 {
     bool is_protocols = to != ERROR && to != RUNNING_P2P && to < PRE_COPY_P2P;
 
-    return is_protocols && !(from == STOP_COPY && to == PRE_COPY);
+    return is_protocols && from != ERROR && !(from == STOP_COPY && to == PRE_COPY);
 }
 
-/* Every change from each of the protocol's states. */
+static bool has_data(uint32_t state)
+{
+    return state == STOP_COPY || state == RESUMING || state == PRE_COPY || state == PRE_COPY_P2P;
+}
+
+/* What the client is told, which is where the device stands; only a state that has data keeps a
+ * descriptor of it. */
+static void assert_stands(const struct harness *h, struct vfuc *c, uint32_t state)
+{
+    uint32_t now;
+
+    assert_int_equal(vfuc_migration_state(c, &now), 0);
+    assert_int_equal(now, state);
+    assert_int_equal(harness_device(h).migration, state);
+    assert_int_equal(harness_stats(h).streams, has_data(state));
+}
+
+/* A change that the driver does not bring to its end. */
+static void get_stuck(const struct harness *h, struct vfuc *c, uint32_t to, uint32_t before)
+{
+    assert_int_equal(sim_fail_hop(h->machine.sim, h->bdf, before), 0);
+    assert_int_equal(vfuc_set_migration_state(c, to), -EIO);
+}
+
+/* A device's data, which it takes back. */
+struct image {
+    uint8_t *bytes;
+    size_t len;
+};
+
+static struct image take_image(struct vfuc *c)
+{
+    struct image image = {.bytes = malloc(IMAGE)};
+
+    assert_non_null(image.bytes);
+    go(c, STOP_COPY);
+    image.len = read_stream(c, image.bytes, IMAGE, 4096);
+    return image;
+}
+
+/* Also into states that no client can ask for. */
+static void bring(const struct harness *h, struct vfuc *c, uint32_t state,
+                  const struct image *image)
+{
+    assert_int_equal(vfuc_reset(c), 0);
+    switch (state) {
+    case ERROR:
+        go(c, RESUMING);
+        assert_int_equal(vfuc_set_migration_state(c, STOP), -EINVAL);
+        break;
+    case RUNNING_P2P:
+        get_stuck(h, c, STOP, STOP);
+        break;
+    case PRE_COPY_P2P:
+        go(c, PRE_COPY);
+        get_stuck(h, c, STOP_COPY, STOP_COPY);
+        break;
+    default:
+        go(c, state);
+        if (state == RESUMING)
+            write_stream(c, image->bytes, image->len, 4096);
+    }
+    assert_stands(h, c, state);
+}
+
+/* Every change from each of the kernel's states. */
 static void changes(void **state)
 {
-    static const uint32_t from[] = {STOP, RUNNING, STOP_COPY, RESUMING, PRE_COPY};
     struct harness *h = *state;
-    struct vfuc *c = harness_client(h);
-    cleanup_free_ uint8_t *image = malloc(IMAGE);
-    size_t len;
+    struct image image;
+    struct vfuc *c;
 
-    go(c, STOP_COPY);
-    len = read_stream(c, image, IMAGE, 4096);
-    for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
+    set_up(h, &(struct sim_migration_setup){.flags = SIM_MIGRATION_ALL, .bad_data_is_error = true});
+    c = harness_client(h);
+    image = take_image(c);
+    for (uint32_t from = 0; from < STATES; from++) {
         for (uint32_t to = 0; to <= STATES; to++) {
-            uint32_t now;
+            bool possible = may_follow(from, to);
 
-            assert_int_equal(vfuc_reset(c), 0);
-            go(c, from[i]);
-            if (from[i] == RESUMING)
-                write_stream(c, image, len, 4096);
-            assert_int_equal(vfuc_set_migration_state(c, to),
-                             may_follow(from[i], to) ? 0 : -EINVAL);
-            assert_int_equal(vfuc_migration_state(c, &now), 0);
-            assert_int_equal(now, may_follow(from[i], to) ? to : from[i]);
-            assert_int_equal(harness_device(h).migration, now);
-            /* Only a state that has data keeps a descriptor of it. */
-            assert_int_equal(harness_stats(h).streams,
-                             now == STOP_COPY || now == RESUMING || now == PRE_COPY);
+            bring(h, c, from, &image);
+            assert_int_equal(vfuc_set_migration_state(c, to), possible ? 0 : -EINVAL);
+            assert_stands(h, c, possible ? to : from);
         }
     }
     vfuc_close(c);
+    free(image.bytes);
+    harness_await_idle(h);
+}
+
+/* The hop before one state fails, of the way from another. Returns whether it is on that way. */
+static bool fail_on_way(const struct harness *h, struct vfuc *c, uint32_t from, uint32_t to,
+                        uint32_t before)
+{
+    uint32_t at = from, next;
+
+    while (at != to) {
+        assert_int_equal(sim_migration_next(SIM_MIGRATION_ALL, at, to, &next), 0);
+        if (next == before) {
+            get_stuck(h, c, to, before);
+            assert_stands(h, c, at);
+            return true;
+        }
+        at = next;
+    }
+    return false;
+}
+
+/* Every hop of every way fails: the client is told where that has left the device, and the device
+ * goes on from there. */
+static void changes_fail(void **state)
+{
+    struct harness *h = *state;
+    struct vfuc *c = harness_client(h);
+    struct image image = take_image(c);
+    unsigned failed = 0;
+
+    for (uint32_t from = STOP; from < STATES; from++) {
+        for (uint32_t to = STOP; to < PRE_COPY_P2P; to++) {
+            for (uint32_t before = STOP; before < STATES && may_follow(from, to); before++) {
+                bring(h, c, from, &image);
+                if (!fail_on_way(h, c, from, to, before))
+                    continue;
+                failed++;
+                go(c, RUNNING);
+            }
+        }
+    }
+    assert_true(failed > 30);
+    vfuc_close(c);
+    free(image.bytes);
     harness_await_idle(h);
 }
 
@@ -485,11 +586,17 @@ static void others_are_served(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    harness_test(features),          harness_test(flags_are_masked),
-    harness_test(changes),           harness_test(migrations),
-    harness_test(reply_sizes),       harness_test(refused_data),
-    harness_test(bad_data),          harness_test(client_leaves),
-    harness_test(kernel_fails),      harness_test(leaves_while_waiting),
+    harness_test(features),
+    harness_test(flags_are_masked),
+    harness_test(changes),
+    harness_test(changes_fail),
+    harness_test(migrations),
+    harness_test(reply_sizes),
+    harness_test(refused_data),
+    harness_test(bad_data),
+    harness_test(client_leaves),
+    harness_test(kernel_fails),
+    harness_test(leaves_while_waiting),
     harness_test(others_are_served),
 };
 

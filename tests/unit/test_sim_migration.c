@@ -591,6 +591,25 @@ static void test_bad_image(void **state)
     host_close(fx->host, &fd);
 }
 
+/* Once, on the way that leads there, and not after a reset. */
+static void test_hop_fails(void **state)
+{
+    struct fixture *fx = *state;
+    int none;
+
+    assert_int_equal(sim_fail_hop(fx->sim, fx->bdf, STOP), 0);
+    assert_int_equal(set_state(fx, STOP_COPY, &none), -EIO);
+    assert_int_equal(none, -1);
+    assert_int_equal(get_state(fx), RUNNING_P2P);
+    go(fx, STOP);
+
+    assert_int_equal(sim_fail_hop(fx->sim, fx->bdf, RUNNING), 0);
+    assert_int_equal(fx_ioctl(fx, fx->device, VFIO_DEVICE_RESET, NULL), 0);
+    go(fx, STOP);
+    go(fx, RUNNING);
+    assert_int_equal(sim_fail_hop(fx->sim, "0000:00:1f.0", STOP), -ENODEV);
+}
+
 static void test_error_state(void **state)
 {
     struct fixture *fx = *state;
@@ -684,6 +703,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_read_waits, fx_setup_open, fx_teardown),
     cmocka_unit_test_setup_teardown(test_bad_data, fx_setup_open, fx_teardown),
     cmocka_unit_test_setup_teardown(test_bad_image, fx_setup_open, fx_teardown),
+    cmocka_unit_test_setup_teardown(test_hop_fails, fx_setup_open, fx_teardown),
     cmocka_unit_test_setup_teardown(test_error_state, fx_setup_open, fx_teardown),
     cmocka_unit_test_setup_teardown(test_no_descriptor, fx_setup_open, fx_teardown),
     cmocka_unit_test_setup_teardown(test_wrong_calls, fx_setup_open, fx_teardown),
