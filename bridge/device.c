@@ -50,7 +50,7 @@ static int read_info(struct device *dev)
         .num_regions = got->num_regions,
         .num_irqs = got->num_irqs,
     };
-    return 0;
+    return device_read_caps(dev, got, len);
 }
 
 /*
@@ -85,6 +85,7 @@ static void close_kernel_device(struct device *dev)
     region_free_infos(dev);
     config_policy_forget(dev);
     host_close(dev->host, &dev->fd);
+    free(dev->info.caps);
     dev->info = (struct device_info){0};
 }
 

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "bridge/address_space.h"
@@ -17,6 +18,16 @@ struct device_info {
     uint32_t flags; /* VFIO_DEVICE_FLAGS_* of <linux/vfio.h>; RESET of a mediated device that can */
     uint32_t num_regions;
     uint32_t num_irqs;
+    /*
+     * The capabilities that a client may know, a chain whose offsets count from DEVICE_CAPS_AT
+     * bytes before it. NULL: none.
+     */
+    void *caps;
+    size_t caps_len;
+};
+
+enum {
+    DEVICE_CAPS_AT = 24, /* the size of the kernel's struct, with its padding */
 };
 
 /*

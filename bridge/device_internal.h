@@ -1,6 +1,7 @@
 /* The device's inside, for the files of bridge/ that drive it. */
 #pragma once
 
+#include <linux/vfio.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -45,6 +46,9 @@ struct device {
     uint8_t config_denied;         /* enum config_sort that are not written */
     struct config_map *config_map; /* NULL: not needed so far */
 };
+
+/* Makes info.caps of the answer to GET_INFO, len bytes. 0 or -ENOMEM. */
+int device_read_caps(struct device *dev, const struct vfio_device_info *got, size_t len);
 
 /* Read the device's regions and irq indexes; what they allocate hangs at the device. */
 int region_read_infos(struct device *dev);

@@ -36,43 +36,22 @@ static size_t cap_size_for_client(const struct vfio_info_cap_header *cap)
     }
 }
 
-static int append_cap(struct region_info *region, const struct vfio_info_cap_header *cap,
-                      size_t size, size_t *last)
-{
-    size_t at = region->caps_len;
-    size_t aligned = (size + 7) & ~(size_t)7;
-    struct vfio_info_cap_header *copy;
-    char *grown = realloc(region->caps, at + aligned);
-
-    if (!grown)
-        return -ENOMEM;
-    region->caps = grown;
-    region->caps_len = at + aligned;
-    memset(grown + at, 0, aligned);
-    memcpy(grown + at, cap, size);
-    copy = (void *)(grown + at);
-    copy->next = 0;
-    if (at) {
-        copy = (void *)(grown + *last);
-        copy->next = (uint32_t)(sizeof(struct vfio_region_info) + at);
-    }
-    *last = at;
-    return 0;
-}
-
 static int rebuild_caps(struct region_info *region, const void *info, size_t len, uint32_t offset)
 {
+    struct uapi_caps caps = {.base = sizeof(struct vfio_region_info)};
     const struct vfio_info_cap_header *cap;
     unsigned steps = 0;
-    size_t room, last = 0;
+    size_t room;
     int ret = 0;
 
     for (; !ret && (cap = uapi_cap_at(info, len, offset, &steps, &room)); offset = cap->next) {
         size_t size = cap_size_for_client(cap);
 
         if (size && size <= room)
-            ret = append_cap(region, cap, size, &last);
+            ret = uapi_caps_append(&caps, cap, size);
     }
+    region->caps = caps.bytes;
+    region->caps_len = caps.len;
     return ret;
 }
 

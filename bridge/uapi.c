@@ -55,3 +55,26 @@ const struct vfio_info_cap_header *uapi_cap_at(const void *buf, size_t len, uint
     *size = len - offset;
     return (const void *)((const char *)buf + offset);
 }
+
+int uapi_caps_append(struct uapi_caps *caps, const struct vfio_info_cap_header *cap, size_t size)
+{
+    size_t at = caps->len;
+    size_t aligned = (size + 7) & ~(size_t)7;
+    struct vfio_info_cap_header *copy;
+    char *grown = realloc(caps->bytes, at + aligned);
+
+    if (!grown)
+        return -ENOMEM;
+    caps->bytes = grown;
+    caps->len = at + aligned;
+    memset(grown + at, 0, aligned);
+    memcpy(grown + at, cap, size);
+    copy = (void *)(grown + at);
+    copy->next = 0;
+    if (at) {
+        copy = (void *)(grown + caps->last);
+        copy->next = (uint32_t)(caps->base + at);
+    }
+    caps->last = at;
+    return 0;
+}

@@ -26,3 +26,14 @@ int uapi_get_info(struct host *host, int fd, unsigned long request, const void *
  */
 const struct vfio_info_cap_header *uapi_cap_at(const void *buf, size_t len, uint32_t offset,
                                                unsigned *steps, size_t *size);
+
+/* A chain that is made anew, to follow a struct of base bytes. Starts as zeros. */
+struct uapi_caps {
+    size_t base;
+    void *bytes; /* the owner's to free */
+    size_t len;
+    size_t last; /* offset of the last one in bytes */
+};
+
+/* Adds a copy of the capability, size bytes of it. 0 or -ENOMEM. */
+int uapi_caps_append(struct uapi_caps *caps, const struct vfio_info_cap_header *cap, size_t size);

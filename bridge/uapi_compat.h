@@ -135,6 +135,20 @@ struct uapi_vfio_attach_pt {
 #define UAPI_VFIO_HOT_RESET_DEV_ID       (1u << 0)
 #define UAPI_VFIO_HOT_RESET_DEV_ID_OWNED (1u << 1)
 
+/* <linux/vfio.h>, VFIO_DEVICE_GET_INFO: which AtomicOps the root port completes */
+#define UAPI_VFIO_CAP_PCI_ATOMIC_COMP 5
+
+enum {
+    UAPI_VFIO_ATOMIC_COMP32 = 1 << 0,
+    UAPI_VFIO_ATOMIC_COMP64 = 1 << 1,
+};
+
+struct uapi_vfio_cap_pci_atomic_comp {
+    struct vfio_info_cap_header header;
+    uint32_t flags;
+    uint32_t reserved;
+};
+
 /* <linux/vfio.h>, VFIO_DEVICE_FEATURE: GET answers a descriptor of ranges of a BAR. */
 #define UAPI_VFIO_DEVICE_FEATURE_DMA_BUF 11
 
@@ -176,6 +190,8 @@ struct uapi_vfio_precopy_info {
     uint64_t dirty_bytes;
 };
 
+static_assert(sizeof(struct uapi_vfio_cap_pci_atomic_comp) == 16,
+              "vfio_device_info_cap_pci_atomic_comp");
 static_assert(sizeof(struct uapi_vfio_mig_data_size) == 8, "vfio_device_feature_mig_data_size");
 static_assert(sizeof(struct uapi_vfio_precopy_info) == 24, "vfio_precopy_info");
 static_assert(sizeof(struct uapi_iommu_destroy) == 8, "iommu_destroy");

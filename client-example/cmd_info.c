@@ -24,6 +24,12 @@ static const struct flag device_flags[] = {
     {VFIO_USER_DEVICE_FLAGS_PCI,   "pci"  },
 };
 
+/* VFIO_DEVICE_INFO_CAP_* */
+static const char *const device_caps[] = {
+    [1] = "zPCI function", [2] = "zPCI group", [3] = "zPCI utility string",
+    [4] = "zPCI path",     [5] = "AtomicOps",
+};
+
 static const struct flag region_flags[] = {
     {VFIO_USER_REGION_INFO_READ,  "read"        },
     {VFIO_USER_REGION_INFO_WRITE, "write"       },
@@ -64,6 +70,22 @@ static void print_session(const struct version_caps *caps)
            caps->major, caps->minor, caps->max_msg_fds, caps->max_data_xfer_size,
            caps->max_dma_maps, caps->pgsizes, caps->write_multiple ? "yes" : "no",
            caps->extensions ? "yes" : "no");
+}
+
+/* Of a server with the extension: what GET_INFO has no place for. */
+static int print_device_caps(struct vfuc *c)
+{
+    cleanup_free_ struct vfio_userd_device_info *info = NULL;
+    struct vfio_user_cap_header cap;
+    uint32_t offset = 0;
+    int ret = vfuc_has_extensions(c) ? vfuc_extended_info(c, &info) : 0;
+
+    while (info && (ret = vfuc_device_cap_next(info, &offset, &cap)) > 0)
+        printf("  capability %u (%s), version %u\n", cap.id,
+               cap.id < ARRAY_SIZE(device_caps) && device_caps[cap.id] ? device_caps[cap.id]
+                                                                       : "unknown",
+               cap.version);
+    return ret ? cmd_error(ret, "asking for the device's capabilities") : CMD_OK;
 }
 
 static int print_sparse_areas(const struct vfio_user_region_info *info, uint32_t offset)
@@ -217,7 +239,9 @@ int cmd_info(const struct cmd_target *target, int argc, char **argv)
     print_flags(device_flags, ARRAY_SIZE(device_flags), info.flags);
     if (info.num_regions > MAX_INDEXES || info.num_irqs > MAX_INDEXES)
         return cmd_error(-EPROTO, "more than %d indexes are not believed", MAX_INDEXES);
-    ret = print_regions(c, info.num_regions, &sizes, &config);
+    ret = print_device_caps(c);
+    if (ret == CMD_OK)
+        ret = print_regions(c, info.num_regions, &sizes, &config);
     for (uint32_t i = 0; i < info.num_irqs && ret == CMD_OK; i++)
         ret = print_irq(c, i);
     if (ret == CMD_OK && info.flags & VFIO_USER_DEVICE_FLAGS_PCI)

@@ -49,6 +49,10 @@ static const struct command_row {
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme     },
     {"sleep",     "SECONDS",
      "Let the device sleep for so long, then use it: it must have slept, and wake.",              cmd_sleep    },
+    {"iommu",     "",
+     "Show which addresses can be mapped for the device's DMA, how many mappings there can be, "
+     "and\n"
+     "of which page sizes.",                                                                      cmd_iommu    },
     {"hot-reset", "[--info]",
      "Show which devices a reset of the whole slot or bus resets, and (unless --info) reset it.", cmd_hot_reset},
     {"watch",     "[--stay]",

@@ -165,6 +165,19 @@ int vfuc_dma_log_report(struct vfuc *c, uint64_t iova, uint64_t length, uint64_t
 bool vfuc_has_extensions(const struct vfuc *c);
 
 /*
+ * GET_INFO with all flags and capabilities. *info is allocated, the caller frees it: the fixed part
+ * and the chain behind it, info->argsz bytes; the chain is walked as vfuc_region_cap_next() does.
+ */
+int vfuc_extended_info(struct vfuc *c, struct vfio_userd_device_info **info);
+int vfuc_device_cap_next(const struct vfio_userd_device_info *info, uint32_t *offset,
+                         struct vfio_user_cap_header *cap);
+
+/* The addresses that can be mapped. *info is allocated, the caller frees it: num_ranges of them
+ * follow, of which vfuc_iova_range() gives the one numbered i. */
+int vfuc_iommu_info(struct vfuc *c, struct vfio_userd_iommu_info **info);
+struct vfio_userd_iova_range vfuc_iova_range(const struct vfio_userd_iommu_info *info, uint32_t i);
+
+/*
  * What a hot reset would reset. *info is allocated, the caller frees it: count devices follow, of
  * which vfuc_hot_reset_device() gives the one numbered i. -ENOTTY: there is no such reset.
  */

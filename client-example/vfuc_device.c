@@ -93,27 +93,32 @@ int vfuc_region_cap_data(const struct vfio_user_region_info *info, uint64_t offs
     return 0;
 }
 
-int vfuc_region_cap_next(const struct vfio_user_region_info *info, uint32_t *offset,
-                         struct vfio_user_cap_header *cap)
+int vfuc_cap_next(const void *info, uint32_t argsz, size_t fixed, uint32_t first, uint32_t *offset,
+                  struct vfio_user_cap_header *cap)
 {
-    uint32_t next = info->cap_offset;
-    int ret;
+    uint32_t next = first;
 
     if (*offset) {
-        ret = vfuc_region_cap_data(info, *offset, cap, sizeof(*cap));
-        if (ret)
-            return ret;
+        if (!range_within(*offset, sizeof(*cap), argsz))
+            return -EPROTO;
+        memcpy(cap, (const uint8_t *)info + *offset, sizeof(*cap));
         next = cap->next;
-    } else if (!(info->flags & VFIO_USER_REGION_INFO_CAPS)) {
-        return 0;
     }
     if (!next)
         return 0;
-    if (next < sizeof(*info) || next <= *offset)
+    if (next < fixed || next <= *offset || !range_within(next, sizeof(*cap), argsz))
         return -EPROTO;
-    ret = vfuc_region_cap_data(info, next, cap, sizeof(*cap));
+    memcpy(cap, (const uint8_t *)info + next, sizeof(*cap));
     *offset = next;
-    return ret ? ret : 1;
+    return 1;
+}
+
+int vfuc_region_cap_next(const struct vfio_user_region_info *info, uint32_t *offset,
+                         struct vfio_user_cap_header *cap)
+{
+    const uint32_t first = info->flags & VFIO_USER_REGION_INFO_CAPS ? info->cap_offset : 0;
+
+    return vfuc_cap_next(info, info->argsz, sizeof(*info), first, offset, cap);
 }
 
 /* --- Regions --- */

@@ -64,22 +64,72 @@ static int query_all(struct vfuc *c, uint16_t command, const void *request, size
     return 0;
 }
 
+/* The same, of an answer that tells at offset how many elements follow the struct. */
+static int query_array(struct vfuc *c, uint16_t command, const void *request, size_t size,
+                       size_t offset, size_t element, void **out)
+{
+    uint32_t argsz, count;
+    int ret = query_all(c, command, request, size, out);
+
+    if (ret)
+        return ret;
+    memcpy(&argsz, *out, sizeof(argsz));
+    memcpy(&count, (const uint8_t *)*out + offset, sizeof(count));
+    if (count <= (argsz - size) / element)
+        return 0;
+    free(*out);
+    *out = NULL;
+    return -EPROTO;
+}
+
+int vfuc_extended_info(struct vfuc *c, struct vfio_userd_device_info **info)
+{
+    const struct vfio_userd_device_info request = {0};
+    void *got;
+    int ret = query_all(c, VFIO_USERD_DEVICE_INFO, &request, sizeof(request), &got);
+
+    *info = got;
+    return ret;
+}
+
+int vfuc_device_cap_next(const struct vfio_userd_device_info *info, uint32_t *offset,
+                         struct vfio_user_cap_header *cap)
+{
+    const uint32_t first = info->flags & VFIO_USERD_DEVICE_CAPS ? info->cap_offset : 0;
+
+    return vfuc_cap_next(info, info->argsz, sizeof(*info), first, offset, cap);
+}
+
+int vfuc_iommu_info(struct vfuc *c, struct vfio_userd_iommu_info **info)
+{
+    const struct vfio_userd_iommu_info request = {0};
+    void *got;
+    int ret = query_array(c, VFIO_USERD_IOMMU_INFO, &request, sizeof(request),
+                          offsetof(struct vfio_userd_iommu_info, num_ranges),
+                          sizeof(struct vfio_userd_iova_range), &got);
+
+    *info = got;
+    return ret;
+}
+
+struct vfio_userd_iova_range vfuc_iova_range(const struct vfio_userd_iommu_info *info, uint32_t i)
+{
+    struct vfio_userd_iova_range range;
+
+    memcpy(&range, (const uint8_t *)(info + 1) + i * sizeof(range), sizeof(range));
+    return range;
+}
+
 int vfuc_hot_reset_info(struct vfuc *c, struct vfio_userd_hot_reset_info **info)
 {
     const struct vfio_userd_hot_reset_info request = {0};
     void *got;
-    int ret = query_all(c, VFIO_USERD_HOT_RESET_INFO, &request, sizeof(request), &got);
+    int ret = query_array(c, VFIO_USERD_HOT_RESET_INFO, &request, sizeof(request),
+                          offsetof(struct vfio_userd_hot_reset_info, count),
+                          sizeof(struct vfio_userd_hot_reset_device), &got);
 
     *info = got;
-    if (ret)
-        return ret;
-    if ((*info)->count >
-        ((*info)->argsz - sizeof(**info)) / sizeof(struct vfio_userd_hot_reset_device)) {
-        free(got);
-        *info = NULL;
-        return -EPROTO;
-    }
-    return 0;
+    return ret;
 }
 
 struct vfio_userd_hot_reset_device vfuc_hot_reset_device(

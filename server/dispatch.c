@@ -31,6 +31,8 @@ static const handler handlers[] = {
 };
 
 static const handler extension_handlers[] = {
+    [VFIO_USERD_DEVICE_INFO - VFIO_USERD_BASE] = handle_device_info,
+    [VFIO_USERD_IOMMU_INFO - VFIO_USERD_BASE] = handle_iommu_info,
     [VFIO_USERD_HOT_RESET_INFO - VFIO_USERD_BASE] = handle_hot_reset_info,
     [VFIO_USERD_HOT_RESET - VFIO_USERD_BASE] = handle_hot_reset,
 };
@@ -60,6 +62,22 @@ void *request_reply(struct request *req, size_t len)
 {
     req->reply_len = len;
     return connection_reply_buffer(req->connection, len);
+}
+
+int request_reply_info(struct request *req, uint32_t room, void *fixed, size_t fixed_len,
+                       const void *rest, size_t rest_len)
+{
+    const uint32_t argsz = (uint32_t)(fixed_len + rest_len);
+    const size_t len = argsz <= room ? argsz : fixed_len;
+    uint8_t *reply = request_reply(req, len);
+
+    if (!reply)
+        return -ENOMEM;
+    memcpy(fixed, &argsz, sizeof(argsz));
+    memcpy(reply, fixed, fixed_len);
+    if (len > fixed_len)
+        memcpy(reply + fixed_len, rest, rest_len);
+    return 0;
 }
 
 void dispatch_error(struct connection *c, const struct vfio_user_header *hdr, int err)

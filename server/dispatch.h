@@ -36,6 +36,13 @@ typedef int (*handler)(struct session *s, struct request *req);
  */
 void *request_reply(struct request *req, size_t len);
 
+/*
+ * The reply of a question about something: fixed, whose first field is its argsz, which this sets;
+ * and rest, rest_len bytes, if both fit into room, what the client takes. 0 or -ENOMEM.
+ */
+int request_reply_info(struct request *req, uint32_t room, void *fixed, size_t fixed_len,
+                       const void *rest, size_t rest_len);
+
 /* A request of a session: checked, carried out, answered. */
 void dispatch_message(struct session *s, struct connection *c, const struct message *msg);
 

@@ -11,6 +11,10 @@
 int handle_device_get_info(struct session *s, struct request *req);
 int handle_device_reset(struct session *s, struct request *req);
 
+/* handle_info.c */
+int handle_device_info(struct session *s, struct request *req);
+int handle_iommu_info(struct session *s, struct request *req);
+
 /* handle_hot_reset.c; without a reset of the whole bus or slot both are ENOTTY */
 int handle_hot_reset_info(struct session *s, struct request *req);
 int handle_hot_reset(struct session *s, struct request *req);

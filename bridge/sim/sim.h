@@ -90,6 +90,8 @@ void sim_set_rawio(struct sim *sim, bool capable);
 int sim_set_virtual_function(struct sim *sim, const char *bdf, const char *pf_bdf);
 /* Takes the reset method away: no RESET flag, RESET answers EINVAL. */
 int sim_set_no_reset(struct sim *sim, const char *bdf);
+/* GET_INFO tells what s390's PCI knows of the function (zPCI). */
+int sim_set_zpci(struct sim *sim, const char *bdf);
 /* Puts the device behind a port, with the others of that number; the bus can be reset then. 0, the
  * default: on a root bus, where no bus can be reset. Its address stays. */
 int sim_set_bus(struct sim *sim, const char *bdf, unsigned bus);

@@ -38,6 +38,7 @@ struct sim_device {
     struct sim_group *group;
     char driver[32];
     bool has_reset;
+    bool zpci;       /* set before it is opened */
     unsigned bus;    /* behind a port, by number; 0: a root bus */
     unsigned opened; /* descriptors */
     bool bound;      /* to an iommufd */

@@ -7,6 +7,7 @@
 #include <linux/vfio.h>
 
 #include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_info_caps.h"
 #include "bridge/sim/sim_internal.h"
 
 int sim_info_get_device(struct sim_device *dev, void *arg)
@@ -27,6 +28,7 @@ int sim_info_get_device(struct sim_device *dev, void *arg)
         info.flags |= VFIO_DEVICE_FLAGS_RESET;
     info.num_regions = VFIO_PCI_NUM_REGIONS;
     info.num_irqs = VFIO_PCI_NUM_IRQS;
+    sim_info_add_caps(dev, arg, &info);
     return sim_copy_out(arg, &info, minsz);
 }
 

@@ -38,6 +38,7 @@ struct sim_model {
     const uint8_t *config;
     const uint8_t *config_writable;
     struct sim_model_bar bars[SIM_MODEL_BARS];
+    uint32_t atomics; /* that the port above it completes: VFIO_PCI_ATOMIC_COMP* */
 
     /* The model's state, NULL on failure. Without the lock, before the device is seen. */
     void *(*create)(struct sim_device *dev);

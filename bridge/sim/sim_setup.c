@@ -105,6 +105,17 @@ int sim_set_no_reset(struct sim *sim, const char *bdf)
     return 0;
 }
 
+int sim_set_zpci(struct sim *sim, const char *bdf)
+{
+    struct sim_device *dev = sim_lock_device(sim, bdf);
+
+    if (!dev)
+        return -ENODEV;
+    dev->zpci = true;
+    pthread_mutex_unlock(&sim->lock);
+    return 0;
+}
+
 int sim_set_migration(struct sim *sim, const char *bdf, const struct sim_migration_setup *setup)
 {
     struct sim_device *dev = sim_lock_device(sim, bdf);

@@ -1,5 +1,6 @@
 /*
- * A device for tests of what the others lack: PCI Express, so that it reports errors; many vectors
+ * A device for tests of what the others lack: PCI Express, so that it reports errors, behind a port
+ * that completes AtomicOps; many vectors
  * of MSI and of MSI-X; VPD; registers of the vendor's own, in capabilities of both lists (4 bytes
  * behind the header of each) and in none (at 0xf0); a self-test that never ends. It is nobody's
  * hardware.
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 
 #include "bridge/sim/sim_model.h"
+#include "bridge/uapi_compat.h"
 
 enum {
     REG_ID = 0x00,
@@ -166,6 +168,7 @@ const struct sim_model sim_testdev_model = {
     .config_writable = config_writable,
     .bars[0] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
     .bars[MSIX_BAR] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
+    .atomics = UAPI_VFIO_ATOMIC_COMP32 | UAPI_VFIO_ATOMIC_COMP64,
     .create = testdev_create,
     .destroy = free,
     .reset = testdev_reset,

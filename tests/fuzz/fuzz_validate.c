@@ -5,6 +5,7 @@
  * message as on the wire. What passes is held to what the headers promise to handlers, and all
  * data that they are pointed at is read.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/arith.h"
@@ -202,20 +203,18 @@ static void run_mig_data_write(const uint8_t *payload, size_t len, unsigned nfds
     touch(data, mig.size);
 }
 
-static void run_hot_reset_info(const uint8_t *payload, size_t len, unsigned nfds)
+/* What all messages of the extension begin with. */
+static void run_extension(uint16_t command, const uint8_t *payload, size_t len)
 {
-    struct vfio_userd_hot_reset_info info;
+    const size_t size = command_find(command)->min_payload;
+    struct vfio_userd_head *head = malloc(size);
 
-    if (!validate_extension(VFIO_USERD_HOT_RESET_INFO, payload, len, 0, &info, sizeof(info)))
-        REQUIRE(!nfds && info.argsz >= sizeof(info) && !info.flags);
-}
-
-static void run_hot_reset(const uint8_t *payload, size_t len, unsigned nfds)
-{
-    struct vfio_userd_hot_reset reset;
-
-    if (!validate_extension(VFIO_USERD_HOT_RESET, payload, len, 0, &reset, sizeof(reset)))
-        REQUIRE(!nfds && reset.argsz >= sizeof(reset) && !reset.flags);
+    REQUIRE(head);
+    if (!validate_extension(command, payload, len, 1, head, size)) {
+        REQUIRE(head->argsz >= size && !(head->flags & ~1u));
+        touch((const uint8_t *)head, size);
+    }
+    free(head);
 }
 
 static const struct {
@@ -235,8 +234,6 @@ static const struct {
     {VFIO_USER_DEVICE_FEATURE,           run_device_feature},
     {VFIO_USER_MIG_DATA_READ,            run_mig_data_read },
     {VFIO_USER_MIG_DATA_WRITE,           run_mig_data_write},
-    {VFIO_USERD_HOT_RESET_INFO,          run_hot_reset_info},
-    {VFIO_USERD_HOT_RESET,               run_hot_reset     },
 };
 
 static void check_request(const struct command *cmd, const struct vfio_user_header *hdr, size_t len,
@@ -262,6 +259,8 @@ static void run_message(struct vfio_user_header hdr, const uint8_t *payload, siz
         if (targets[i].command == hdr.command)
             targets[i].run(payload, len, fds->count);
     }
+    if (cmd->extension)
+        run_extension(hdr.command, payload, len);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)

@@ -32,6 +32,12 @@ SAME_NUMBER(UAPI_IOAS_MAP_FIXED_IOVA, IOMMU_IOAS_MAP_FIXED_IOVA);
 SAME_NUMBER(UAPI_IOAS_MAP_WRITEABLE, IOMMU_IOAS_MAP_WRITEABLE);
 SAME_NUMBER(UAPI_IOAS_MAP_READABLE, IOMMU_IOAS_MAP_READABLE);
 
+SAME_NUMBER(UAPI_VFIO_CAP_PCI_ATOMIC_COMP, VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP);
+SAME_NUMBER(UAPI_VFIO_ATOMIC_COMP32, VFIO_PCI_ATOMIC_COMP32);
+SAME_NUMBER(UAPI_VFIO_ATOMIC_COMP64, VFIO_PCI_ATOMIC_COMP64);
+SAME_SIZE(uapi_vfio_cap_pci_atomic_comp, vfio_device_info_cap_pci_atomic_comp);
+SAME_FIELD(uapi_vfio_cap_pci_atomic_comp, vfio_device_info_cap_pci_atomic_comp, flags);
+
 SAME_SIZE(uapi_iommu_destroy, iommu_destroy);
 SAME_FIELD(uapi_iommu_destroy, iommu_destroy, size);
 SAME_FIELD(uapi_iommu_destroy, iommu_destroy, id);

@@ -34,6 +34,8 @@ static const struct command expected[] = {
     {"DEVICE_FEATURE",           16,     S, LATER, 8,  65560,   1,   false, false, false},
     {"MIG_DATA_READ",            17,     S, LATER, 8,  8,       0,   false, false, false},
     {"MIG_DATA_WRITE",           18,     S, LATER, 8,  1048584, 0,   false, true,  false},
+    {"DEVICE_INFO",              0x4000, S, LATER, 24, 24,      0,   false, false, true },
+    {"IOMMU_INFO",               0x4001, S, LATER, 24, 24,      0,   false, false, true },
     {"HOT_RESET_INFO",           0x4006, S, LATER, 16, 16,      0,   false, false, true },
     {"HOT_RESET",                0x4007, S, LATER, 8,  8,       0,   false, true,  true },
 };
