@@ -37,9 +37,13 @@ struct sim_stream {
     bool begun;        /* resuming: the header was there */
     uint64_t ready_at; /* monotonic nanoseconds */
 
-    uint8_t *bytes; /* saving: to be read, from pos on; resuming: of a record that is not whole */
+    uint8_t *bytes; /* saving: to be read, from pos on */
     size_t len, pos;
     uint64_t initial; /* bytes left of what the session began with */
+
+    struct record record; /* resuming: that is being received */
+    struct header header;
+    size_t received; /* of both its parts */
 
     uint8_t *image; /* the last one */
 };
@@ -205,64 +209,67 @@ static bool stream_ready(struct sim_file *file)
     return ready;
 }
 
-static int take_header(struct sim_stream *s, const uint8_t *payload, size_t len)
+static int check_record(const struct sim_stream *s)
 {
-    struct header mine;
+    const struct record *r = &s->record;
 
-    fill_header(s->dev, &mine);
-    if (s->begun || len != sizeof(mine) || memcmp(payload, &mine, sizeof(mine)))
-        return -EINVAL;
-    s->begun = true;
-    return 0;
-}
-
-static int take_record(struct sim_stream *s, const struct record *r, const uint8_t *payload)
-{
     if (r->type == RECORD_HEADER)
-        return take_header(s, payload, r->len);
+        return s->begun || r->len != sizeof(s->header) ? -EINVAL : 0;
     if (!s->begun || s->final || r->len != image_size(s->dev) ||
         (r->type != RECORD_IMAGE && r->type != RECORD_FINAL))
         return -EINVAL;
-    memcpy(s->image, payload, r->len);
-    s->final = r->type == RECORD_FINAL;
     return 0;
 }
 
-/* All whole records that are there. A record can't be longer than an image or a header. */
-static int take_records(struct sim_stream *s)
+static int end_record(struct sim_stream *s)
 {
-    size_t longest = image_size(s->dev) + sizeof(struct header);
-    struct record r;
+    struct header mine;
+
+    s->received = 0;
+    s->final = s->record.type == RECORD_FINAL;
+    if (s->record.type != RECORD_HEADER)
+        return 0;
+    fill_header(s->dev, &mine);
+    s->begun = !memcmp(&s->header, &mine, sizeof(mine));
+    return s->begun ? 0 : -EINVAL;
+}
+
+/* Some of the bytes: at most what the record's part lacks. Returns their number. */
+static ssize_t take_part(struct sim_stream *s, const uint8_t *bytes, size_t len)
+{
+    const size_t head = sizeof(s->record);
+    uint8_t *payload = s->record.type == RECORD_HEADER ? (uint8_t *)&s->header : s->image;
     int ret = 0;
 
-    while (!ret && s->len - s->pos >= sizeof(r)) {
-        memcpy(&r, s->bytes + s->pos, sizeof(r));
-        if (r.len > longest)
-            return -EINVAL;
-        if (s->len - s->pos - sizeof(r) < r.len)
-            break;
-        ret = take_record(s, &r, s->bytes + s->pos + sizeof(r));
-        s->pos += sizeof(r) + r.len;
+    if (s->received < head) {
+        len = MIN(len, head - s->received);
+        memcpy((uint8_t *)&s->record + s->received, bytes, len);
+        s->received += len;
+        ret = s->received == head ? check_record(s) : 0;
+    } else {
+        len = MIN(len, head + s->record.len - s->received);
+        memcpy(payload + (s->received - head), bytes, len);
+        s->received += len;
+        ret = s->received == head + s->record.len ? end_record(s) : 0;
     }
-    return ret;
+    return ret ? ret : (ssize_t)len;
 }
 
 static ssize_t stream_write(struct sim_file *file, const void *buf, size_t len)
 {
     struct sim_stream *s = file->object;
-    int ret;
+    ssize_t n = 0;
 
     if (s->kind != SIM_STREAM_RESUMING)
         return -EBADF;
     pthread_mutex_lock(&s->dev->lock);
     len = transfer_size(s, len);
-    ret = s->ended ? -ENODEV : make_room(s, len);
-    if (!ret) {
-        append(s, buf, len);
-        ret = take_records(s);
-    }
+    if (s->ended)
+        n = -ENODEV;
+    for (size_t done = 0; n >= 0 && done < len; done += (size_t)MAX(n, (ssize_t)0))
+        n = take_part(s, (const uint8_t *)buf + done, len - done);
     pthread_mutex_unlock(&s->dev->lock);
-    return ret ? ret : (ssize_t)len;
+    return n < 0 ? n : (ssize_t)len;
 }
 
 int sim_stream_restore(struct sim_file *file)
@@ -270,7 +277,7 @@ int sim_stream_restore(struct sim_file *file)
     const struct sim_stream *s = file->object;
     const struct sim_device *dev = s->dev;
 
-    if (!s->final || s->pos != s->len)
+    if (!s->final || s->received)
         return -EINVAL;
     for (size_t i = 0; i < dev->migration.setup.ballast; i++) {
         if (s->image[dev->model->image_size + i] != ballast_byte(i))

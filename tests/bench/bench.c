@@ -8,6 +8,8 @@
  * reply comes; the other end spins for a moment, then sleeps, so that it leaves the processor when
  * its turn is over.
  *
+ * The cases mig_data_* are of throughput, and their floor is a pipe.
+ *
  * The cases map_N and unmap_N have no floor: they tell whether the last of N mappings takes longer
  * than the first, and run only if they are asked for; so do the cases of --remap.
  */
@@ -22,6 +24,7 @@
 #include "tests/bench/growth.h"
 #include "tests/bench/measure.h"
 #include "tests/bench/remap.h"
+#include "tests/bench/stream.h"
 
 enum {
     SERVER_BUSY_POLL_US = 50,
@@ -53,7 +56,8 @@ static void usage(FILE *out)
         "usage: bench [--case NAME | --growth | --remap] [--mode block|poll] [--seconds S] "
         "[--check]\n\n"
         "Prints a JSON object a line: the median time of a message in microseconds, that of\n"
-        "its floor, a bare exchange of the same sizes, and their ratio.\n\n"
+        "its floor, a bare exchange of the same sizes, and their ratio. Of migration data, in\n"
+        "messages of 1 MiB, the floor is a bare pipe that moves as many bytes.\n\n"
         "  --case NAME    only this case, one of those below\n"
         "  --growth       the cases of growth instead, in the mode block if no other is given:\n"
         "                 the medians of all N mappings, of the first and of the last tenth\n"
@@ -66,6 +70,8 @@ static void usage(FILE *out)
         default_seconds, checked_case, checked_ratio);
     for (unsigned i = 0; i < WORKLOADS; i++)
         fprintf(out, " %s", workload_name(i));
+    for (unsigned i = 0; i < STREAMS; i++)
+        fprintf(out, " %s", stream_name(i));
     fputs("\nCases of growth:", out);
     for (unsigned i = 0; i < GROWTHS; i++)
         fprintf(out, " map_%u unmap_%u", growth_entries(i), growth_entries(i));
@@ -95,6 +101,10 @@ static bool is_case(const char *name)
 {
     for (unsigned i = 0; i < WORKLOADS; i++) {
         if (!strcmp(workload_name(i), name))
+            return true;
+    }
+    for (unsigned i = 0; i < STREAMS; i++) {
+        if (!strcmp(stream_name(i), name))
             return true;
     }
     return is_any_growth_case(name);
@@ -159,25 +169,31 @@ static void parse_options(int argc, char **argv, struct options *o)
     o->growth |= o->only_case && is_any_growth_case(o->only_case);
 }
 
-/* A case in a mode. Returns its ratio to the floor, 0 on an error. */
+static double print_ratio(const char *name, const char *mode, const struct measure_result *result)
+{
+    printf("{\"case\":\"%s\",\"mode\":\"%s\",\"floor_p50_us\":%.3f,\"p50_us\":%.3f,"
+           "\"ratio\":%.3f}\n",
+           name, mode, result->floor_us, result->served_us, result->served_us / result->floor_us);
+    fflush(stdout);
+    return result->served_us / result->floor_us;
+}
+
+/* A case in a mode, the streams after the others. Returns its ratio to the floor, 0 on an error. */
 static double run_case(unsigned i, const struct measure_mode *mode, double seconds)
 {
     struct measure_result result;
     struct workload w;
     int ret;
 
+    if (i >= WORKLOADS) {
+        ret = stream_measure(i - WORKLOADS, mode, seconds, &result);
+        return ret ? 0 : print_ratio(stream_name(i - WORKLOADS), mode->name, &result);
+    }
     if (!workload_make(i, &w))
         return 0;
     ret = measure(&w, mode, seconds, &result);
     workload_free(&w);
-    if (ret)
-        return 0;
-    printf("{\"case\":\"%s\",\"mode\":\"%s\",\"floor_p50_us\":%.3f,\"p50_us\":%.3f,"
-           "\"ratio\":%.3f}\n",
-           w.name, mode->name, result.floor_us, result.served_us,
-           result.served_us / result.floor_us);
-    fflush(stdout);
-    return result.served_us / result.floor_us;
+    return ret ? 0 : print_ratio(w.name, mode->name, &result);
 }
 
 static void print_growth(const struct options *o, const char *operation, unsigned entries,
@@ -245,8 +261,8 @@ int main(int argc, char **argv)
         return run_growth(&o);
     if (o.remap)
         return run_remap(&o);
-    for (unsigned i = 0; i < WORKLOADS; i++) {
-        const char *name = workload_name(i);
+    for (unsigned i = 0; i < WORKLOADS + STREAMS; i++) {
+        const char *name = i < WORKLOADS ? workload_name(i) : stream_name(i - WORKLOADS);
 
         for (size_t m = 0; m < ARRAY_SIZE(modes); m++) {
             double ratio;

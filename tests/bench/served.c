@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/sim/sim.h"
 #include "proto/codec.h"
 #include "proto/wire.h"
 #include "server/export.h"
@@ -14,6 +15,14 @@
 static void on_finished(void *arg)
 {
     sem_post(arg);
+}
+
+/* The first device of a simulated machine. */
+static int set_state_size(struct machine *machine, size_t size)
+{
+    const struct sim_migration_setup setup = {.flags = SIM_MIGRATION_ALL, .ballast = size};
+
+    return sim_set_migration(machine->sim, "0000:00:01.0", &setup);
 }
 
 static int serve(struct export *e)
@@ -49,6 +58,8 @@ int served_run(int sock, const void *arg)
     struct export *e = NULL;
     int ret = export_create(&e, &config, &settings, &machine);
 
+    if (!ret)
+        ret = set_state_size(&machine, served->state);
     if (!ret)
         ret = export_listen(e);
     if (!ret)

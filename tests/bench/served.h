@@ -2,11 +2,13 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct served {
     unsigned busy_poll_us;
     bool type1; /* else the interface that the server prefers */
     unsigned long stable_memory;
+    size_t state; /* bytes of the device's state beyond its registers */
 };
 
 /* For peer_start; arg: a struct served. */
