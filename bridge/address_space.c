@@ -9,6 +9,7 @@
 
 #include "bridge/map_table.h"
 #include "bridge/memory_file.h"
+#include "bridge/tracker.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
@@ -22,8 +23,9 @@ struct entry {
 
 struct address_space {
     struct domain *domain;
-    struct peers *peers;    /* NULL: none */
-    _Atomic size_t granted; /* wishes; the peers change it */
+    struct tracker *tracker; /* NULL: off */
+    struct peers *peers;     /* NULL: none */
+    _Atomic size_t granted;  /* wishes; the peers change it */
     struct map_table table;
     struct address_space_stats stats;
 };
@@ -77,6 +79,7 @@ void address_space_destroy(struct address_space *as)
 {
     if (!as)
         return;
+    address_space_track_off(as);
     address_space_unmap_all(as);
     /* What the kernel would not unmap goes with the domain. */
     for (struct entry *e; (e = next_entry(as, 0));) {
@@ -139,6 +142,33 @@ bool address_space_next_writable(const struct address_space *as, uint64_t iova, 
         at = *last == UINT64_MAX ? NULL : map_table_next(&as->table, *last + 1);
     }
     return false;
+}
+
+int address_space_track(struct address_space *as)
+{
+    assert(!as->tracker);
+    return tracker_start(as->domain, &as->tracker);
+}
+
+int address_space_track_off(struct address_space *as)
+{
+    struct tracker *tracker = as->tracker;
+
+    as->tracker = NULL;
+    return tracker ? tracker_stop(tracker) : 0;
+}
+
+void address_space_read_dirty(struct address_space *as, uint64_t first, uint64_t last,
+                              void (*tell)(void *arg, const struct dirty_bitmap *written),
+                              void *arg)
+{
+    tracker_read(as->tracker, first, last, tell, arg);
+}
+
+void address_space_take_kept(struct address_space *as, uint64_t first, uint64_t last,
+                             range_part *part, void *arg)
+{
+    tracker_take_kept(as->tracker, first, last, part, arg);
 }
 
 static bool within_ranges(const struct iommu_info *info, uint64_t iova, uint64_t size)
@@ -264,7 +294,9 @@ static int unmap_entry(struct address_space *as, struct entry *e)
 {
     int ret = 0;
 
-    if (e->mapping)
+    if (e->mapping && e->writable && as->tracker)
+        ret = tracker_unmap(as->tracker, e->mapping);
+    else if (e->mapping)
         ret = domain_unmap(as->domain, e->mapping);
     else if (as->peers)
         ret = peers_remove_wish(as->peers, &e->wish);

@@ -19,9 +19,11 @@
 #include "bridge/domain.h"
 #include "bridge/iommu.h"
 #include "bridge/peers.h"
+#include "bridge/range_set.h"
 #include "bridge/sysfs.h"
 
 struct address_space;
+struct dirty_bitmap;
 struct vfio_eeh_pe_op;
 
 struct address_space_stats {
@@ -93,5 +95,18 @@ int address_space_eeh(struct address_space *as, struct vfio_eeh_pe_op *op);
  */
 bool address_space_next_writable(const struct address_space *as, uint64_t iova, uint64_t *first,
                                  uint64_t *last);
+
+/*
+ * What the device writes, as the IOMMU tells it; see tracker.h. read and take_kept: while it is on.
+ * off: also when it is not on.
+ */
+int address_space_track(struct address_space *as);
+int address_space_track_off(struct address_space *as);
+/* Of a range within one writable mapping. */
+void address_space_read_dirty(struct address_space *as, uint64_t first, uint64_t last,
+                              void (*tell)(void *arg, const struct dirty_bitmap *written),
+                              void *arg);
+void address_space_take_kept(struct address_space *as, uint64_t first, uint64_t last,
+                             range_part *part, void *arg);
 
 void address_space_get_stats(const struct address_space *as, struct address_space_stats *stats);

@@ -81,6 +81,7 @@ static void close_kernel_device(struct device *dev)
     device_leave_peers(dev);
     migration_end_stream(dev);
     dirty_forget(dev);
+    dev->dirty_told = NULL;
     irq_free_infos(dev);
     region_free_infos(dev);
     config_policy_forget(dev);

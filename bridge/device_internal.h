@@ -42,6 +42,7 @@ struct device {
     bool no_dma;                 /* bus mastering is kept off until the device is opened again */
     struct migration_stream stream;
     struct dirty_log *dirty;       /* NULL: off */
+    const char *dirty_told;        /* the source that the log has named in this session */
     uint16_t no_snoop_at;          /* config offset of the register with that bit; 0: leave it */
     uint8_t config_denied;         /* enum config_sort that are not written */
     struct config_map *config_map; /* NULL: not needed so far */

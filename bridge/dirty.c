@@ -1,48 +1,23 @@
 /*
  * Three parts make a report: what the device's log tells of the ranges that it covers; mappings
- * that are to be logged and which no log covers (all of them, with the guess as the source); and
- * what was kept.
- *
- * The device's log is asked for whole words of it: pds's moves words, and tells of more than it was
- * asked; drivers that work page by page clear a page of which a part was asked for.
+ * that are to be logged and which no such log covers, of which the IOMMU tells, or else all of them
+ * are dirty; and what was kept.
  */
 #include "bridge/dirty.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <linux/vfio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bridge/device_internal.h"
-#include "bridge/dirty_bitmap.h"
-#include "bridge/feature.h"
+#include "bridge/dirty_internal.h"
 #include "proto/base/arith.h"
-#include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
 enum {
-    MIN_PAGE = 4096, /* the kernel's */
-    /*
-     * A larger page is never asked for: iova_bitmap.c of some kernels counts pages of 2 GiB and
-     * more wrong. And the largest that a device may choose all the same.
-     */
-    ASKED_PAGE_SHIFT = 30,
-    MAX_PAGE_SHIFT = 40,
-    /* What the core of the kernel takes of ranges, for all sizes of its pages (64 KiB / 16). */
-    MAX_RANGES = 4096,
     /* Ranges that wait to be reported; more grow together. */
     MAX_KEPT = 4096,
-    WORD_BITS = 64,
-    SCRATCH = 1 << 20, /* bytes of bitmap that the kernel is asked for at a time */
-};
-
-struct dirty_log {
-    uint64_t page_size;
-    struct range_set wanted; /* by the client */
-    struct range_set logged; /* by the device */
-    struct range_set kept;   /* dirty, and not reported yet */
-    uint64_t *scratch;
 };
 
 static void free_log(struct dirty_log **log)
@@ -59,6 +34,7 @@ static void free_log(struct dirty_log **log)
 
 void dirty_forget(struct device *dev)
 {
+    address_space_track_off(dev->as);
     free_log(&dev->dirty);
 }
 
@@ -69,27 +45,28 @@ static struct dirty_log *new_log(void)
 
     if (!log)
         return NULL;
-    log->scratch = aligned_alloc(MIN_PAGE, SCRATCH);
-    if (!log->scratch || range_set_init(&log->wanted, MAX_RANGES) ||
-        range_set_init(&log->logged, MAX_RANGES) || range_set_init(&log->kept, MAX_KEPT))
+    if (dirty_device_init(log) || range_set_init(&log->wanted, DIRTY_MAX_RANGES) ||
+        range_set_init(&log->logged, DIRTY_MAX_RANGES) || range_set_init(&log->kept, MAX_KEPT))
         free_log(&log);
     return log;
 }
 
-static int probe_device(struct device *dev)
+static bool iommu_tracks(const struct device *dev)
 {
-    int ret = feature_probe(dev, VFIO_DEVICE_FEATURE_DMA_LOGGING_START, VFIO_DEVICE_FEATURE_SET);
+    struct iommu_info info;
 
-    if (!ret)
-        ret = feature_probe(dev, VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, VFIO_DEVICE_FEATURE_GET);
-    return ret;
+    address_space_get_info(dev->as, &info);
+    return info.dirty_source;
 }
 
-int dirty_probe(struct device *dev, enum dirty_policy policy)
+int dirty_probe(struct device *dev, unsigned sources)
 {
-    int ret = probe_device(dev);
+    int ret = sources & DIRTY_DEVICE ? dirty_device_probe(dev) : -ENOTTY;
 
-    if (ret && ret != -ENODEV && policy == DIRTY_ALL_WRITABLE)
+    if (dev->fd < 0)
+        return -ENODEV;
+    if (ret && ret != -ENODEV &&
+        (sources & DIRTY_GUESS || (sources & DIRTY_IOMMU && iommu_tracks(dev))))
         return 0;
     return ret;
 }
@@ -97,9 +74,9 @@ int dirty_probe(struct device *dev, enum dirty_policy policy)
 /* What the kernel would say of them, for a source that does not ask it. */
 static int take_wanted(struct dirty_log *log, const struct range *ranges, size_t n)
 {
-    if (!is_pow2(log->page_size) || log->page_size < MIN_PAGE)
+    if (!is_pow2(log->page_size) || log->page_size < DIRTY_MIN_PAGE)
         return log_peer_refusal(EINVAL, "dirty log: page size %" PRIu64, log->page_size);
-    if (n > MAX_RANGES)
+    if (n > DIRTY_MAX_RANGES)
         return log_peer_refusal(E2BIG, "dirty log: %zu ranges", n);
     if (!n)
         range_set_add(&log->wanted, 0, UINT64_MAX);
@@ -115,154 +92,75 @@ static int take_wanted(struct dirty_log *log, const struct range *ranges, size_t
     return 0;
 }
 
-/* A range to be logged, in whole pages. The kernel takes none that ends with the last page. */
-static void add_logged(struct dirty_log *log, uint64_t first, uint64_t last)
-{
-    last |= log->page_size - 1;
-    if (last == UINT64_MAX)
-        last -= log->page_size;
-    first &= -log->page_size;
-    if (first <= last)
-        range_set_add(&log->logged, first, last);
-}
-
-static void copy_wanted(void *arg, uint64_t first, uint64_t last)
-{
-    add_logged(arg, first, last);
-}
-
-/* All that the IOMMU lets the device reach. */
-static void log_reachable(struct device *dev)
+static const char *source_name(const struct device *dev, enum dirty_source source)
 {
     struct iommu_info info;
 
-    address_space_get_info(dev->as, &info);
-    for (unsigned i = 0; i < info.n_ranges; i++)
-        add_logged(dev->dirty, info.ranges[i].first, info.ranges[i].last);
+    switch (source) {
+    case DIRTY_DEVICE:
+        return "its own log";
+    case DIRTY_IOMMU:
+        address_space_get_info(dev->as, &info);
+        return info.dirty_source ? info.dirty_source : "the IOMMU";
+    case DIRTY_GUESS:
+        break;
+    }
+    return "the guess that all writable memory is dirty (--dirty-policy all-writable)";
 }
 
-/* From the first mapping to the last. */
-static void log_mapped(struct device *dev)
+/* Of one source; page_size: what is wished for. */
+static int start_source(struct device *dev, enum dirty_source source, uint64_t page_size, bool all)
 {
-    struct range r, span = {UINT64_MAX, 0};
+    struct dirty_log *log = dev->dirty;
 
-    for (uint64_t at = 0; address_space_next_writable(dev->as, at, &r.first, &r.last);) {
-        span = (struct range){MIN(span.first, r.first), r.last};
-        at = r.last + 1;
-        if (!at)
-            break;
+    log->source = source;
+    log->page_size = page_size;
+    log->logged.n = 0;
+    switch (source) {
+    case DIRTY_DEVICE:
+        return dirty_device_start(dev, all);
+    case DIRTY_IOMMU:
+        return address_space_track(dev->as);
+    case DIRTY_GUESS:
+        break;
     }
-    dev->dirty->logged.n = 0;
-    if (span.first <= span.last)
-        add_logged(dev->dirty, span.first, span.last);
-}
-
-static int ask_to_stop(struct device *dev)
-{
-    return feature_set(dev, VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, NULL, 0);
-}
-
-/* page_size: what the device has chosen. */
-static int ask_to_start(struct device *dev, uint64_t *page_size)
-{
-    const struct range_set *set = &dev->dirty->logged;
-    struct vfio_device_feature_dma_logging_control control = {
-        .page_size = dev->dirty->page_size,
-        .num_ranges = (uint32_t)set->n,
-    };
-    cleanup_free_ struct vfio_device_feature_dma_logging_range *ranges =
-        calloc(set->n + 1, sizeof(*ranges));
-    int ret;
-
-    if (!ranges)
-        return -ENOMEM;
-    for (size_t i = 0; i < set->n; i++) {
-        ranges[i].iova = set->at[i].first;
-        ranges[i].length = set->at[i].last - set->at[i].first + 1;
-    }
-    control.ranges = (uintptr_t)ranges;
-    ret = feature_set(dev, VFIO_DEVICE_FEATURE_DMA_LOGGING_START, &control, sizeof(control));
-    if (ret)
-        return ret;
-    if (!is_pow2(control.page_size) || control.page_size >> MAX_PAGE_SHIFT > 1) {
-        log_error("dirty log of %s: the driver's page size is 0x%" PRIx64, dev->where.name,
-                  (uint64_t)control.page_size);
-        ask_to_stop(dev);
-        return -EPROTO;
-    }
-    *page_size = MAX((uint64_t)control.page_size, (uint64_t)MIN_PAGE);
     return 0;
 }
 
-static bool is_whole_pages(const struct range_set *set, uint64_t page_size)
+/* The best that works. An error is of the best that there is. */
+static int start_best(struct device *dev, unsigned sources, uint64_t page_size, bool all)
 {
-    for (size_t i = 0; i < set->n; i++) {
-        if (!is_aligned(set->at[i].first | (set->at[i].last + 1), page_size))
-            return false;
-    }
-    return true;
-}
+    static const enum dirty_source best_first[] = {DIRTY_DEVICE, DIRTY_IOMMU, DIRTY_GUESS};
+    int ret = -ENOTTY;
 
-/* Ranges may grow together. */
-static void round_out(struct dirty_log *log)
-{
-    for (size_t i = 0; i < log->logged.n;) {
-        const struct range r = log->logged.at[i];
+    for (size_t i = 0; i < ARRAY_SIZE(best_first); i++) {
+        int now;
 
-        if (is_aligned(r.first | (r.last + 1), log->page_size)) {
-            i++;
+        if (!(sources & best_first[i]))
             continue;
-        }
-        add_logged(log, r.first, r.last);
-        i = 0;
-    }
-}
-
-/*
- * A device with larger pages than were wished for must log whole ones: else the page at a range's
- * edge is neither the range's nor not.
- */
-static int start_with_its_pages(struct device *dev)
-{
-    struct dirty_log *log = dev->dirty;
-    uint64_t page_size;
-    int ret = ask_to_start(dev, &page_size);
-
-    if (ret || is_whole_pages(&log->logged, page_size)) {
-        log->page_size = ret ? log->page_size : page_size;
-        return ret;
-    }
-    ret = ask_to_stop(dev);
-    if (ret)
-        return ret;
-    log->page_size = page_size;
-    round_out(log);
-    ret = ask_to_start(dev, &page_size);
-    if (!ret && page_size != log->page_size) {
-        ask_to_stop(dev);
-        ret = -EPROTO;
+        now = start_source(dev, best_first[i], page_size, all);
+        if (!now || now == -ENODEV)
+            return now;
+        if (now != -ENOTTY)
+            log_peer_warning("dirty log of %s by %s: %s", dev->where.name,
+                             source_name(dev, best_first[i]), strerror(-now));
+        if (ret == -ENOTTY)
+            ret = now;
     }
     return ret;
 }
 
-static int start_device(struct device *dev, bool all)
+/* Once a session, and again if it becomes another one. */
+static void tell_source(struct device *dev)
 {
-    struct dirty_log *log = dev->dirty;
-    int ret;
+    const char *name = source_name(dev, dev->dirty->source);
 
-    if (all)
-        log_reachable(dev);
-    else
-        range_set_each(&log->wanted, 0, UINT64_MAX, copy_wanted, log);
-    ret = start_with_its_pages(dev);
-    if (!ret || !all || ret == -ENOTTY || ret == -ENODEV)
-        return ret;
-    /* More than it can log. What is mapped elsewhere later counts as dirty. */
-    log_mapped(dev);
-    return log->logged.n ? start_with_its_pages(dev) : ret;
+    if (dev->dirty_told != name)
+        log_peer_info("dirty pages of %s: by %s", dev->where.name, name);
+    dev->dirty_told = name;
 }
 
-int dirty_start(struct device *dev, enum dirty_policy policy, const struct range *ranges, size_t n,
+int dirty_start(struct device *dev, unsigned sources, const struct range *ranges, size_t n,
                 uint64_t *page_size)
 {
     int ret;
@@ -276,24 +174,13 @@ int dirty_start(struct device *dev, enum dirty_policy policy, const struct range
         return -ENOMEM;
     dev->dirty->page_size = *page_size;
     ret = take_wanted(dev->dirty, ranges, n);
-    dev->dirty->page_size = MIN(*page_size, UINT64_C(1) << ASKED_PAGE_SHIFT);
     if (!ret)
-        ret = start_device(dev, !n);
-    else
-        policy = DIRTY_EXACT;
-    if (ret && ret != -ENODEV && policy == DIRTY_ALL_WRITABLE) {
-        log_peer_info("%s can't log what it writes (%s): all writable memory counts as dirty",
-                      dev->where.name, strerror(-ret));
-        dev->dirty->logged.n = 0;
-        dev->dirty->page_size = *page_size;
-        ret = 0;
-    }
+        ret = start_best(dev, sources, *page_size, !n);
     if (ret) {
-        if (ret != -ENOTTY)
-            log_peer_warning("dirty log of %s: %s", dev->where.name, strerror(-ret));
         dirty_forget(dev);
         return ret;
     }
+    tell_source(dev);
     *page_size = dev->dirty->page_size;
     return 0;
 }
@@ -302,115 +189,14 @@ int dirty_stop(struct device *dev)
 {
     int ret = 0;
 
-    if (dev->dirty && dev->dirty->logged.n)
-        ret = ask_to_stop(dev);
+    if (dev->dirty && dev->dirty->source == DIRTY_DEVICE && dev->dirty->logged.n)
+        ret = dirty_device_stop(dev);
+    else if (dev->dirty)
+        ret = address_space_track_off(dev->as);
     if (ret)
         log_peer_warning("end of the dirty log of %s: %s", dev->where.name, strerror(-ret));
     dirty_forget(dev);
     return ret;
-}
-
-/* A report on its way. */
-struct report {
-    struct device *dev;
-    struct dirty_bitmap out;
-};
-
-/* Pages that are dirty: the client is told of those that it asked for. */
-static void tell(struct report *r, uint64_t first, uint64_t last)
-{
-    struct range_set *kept = &r->dev->dirty->kept;
-
-    dirty_bitmap_set(&r->out, first, last);
-    if (first < r->out.first)
-        range_set_add(kept, first, MIN(last, r->out.first - 1));
-    if (last > r->out.last)
-        range_set_add(kept, MAX(first, r->out.last + 1), last);
-}
-
-/* An error says that the log is corrupt, whatever it was asked for (<linux/vfio.h>). */
-static void tell_all(struct report *r)
-{
-    const struct range_set *logged = &r->dev->dirty->logged;
-
-    for (size_t i = 0; i < logged->n; i++)
-        tell(r, logged->at[i].first, logged->at[i].last);
-}
-
-/* Of the device's log, which forgets it; at most SCRATCH bytes of bitmap. */
-static void ask(struct report *r, uint64_t first, uint64_t last, uint64_t page_size)
-{
-    struct dirty_bitmap got = {first, last, page_size, r->dev->dirty->scratch};
-    struct vfio_device_feature_dma_logging_report args = {
-        .iova = first,
-        .length = last - first + 1,
-        .page_size = page_size,
-        .bitmap = (uintptr_t)got.words,
-    };
-    int ret;
-
-    memset(got.words, 0, dirty_bitmap_size(first, last, page_size));
-    ret = feature_get(r->dev, VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &args, sizeof(args));
-    if (ret) {
-        log_peer_warning("dirty log of %s from 0x%" PRIx64 " to 0x%" PRIx64
-                         ": %s; all that it logs counts as dirty",
-                         r->dev->where.name, first, last, strerror(-ret));
-        tell_all(r);
-        return;
-    }
-    for (uint64_t n = 0; dirty_bitmap_next(&got, &n, &first, &last);)
-        tell(r, first, last);
-}
-
-/*
- * Larger pages than the log's are less work, where none of them shares bytes with two of the
- * client's: they are as large as those at most, and begin where one of those does.
- */
-static uint64_t choose_page_size(const struct report *r, uint64_t first)
-{
-    uint64_t page_size = MIN(r->out.page_size, UINT64_C(1) << ASKED_PAGE_SHIFT);
-    uint64_t offset = first - r->out.first;
-
-    if (offset)
-        page_size = MIN(page_size, offset & -offset);
-    return MAX(page_size, r->dev->dirty->page_size);
-}
-
-static void ask_in_pieces(struct report *r, uint64_t first, uint64_t last)
-{
-    uint64_t page_size = choose_page_size(r, first);
-    uint64_t piece = page_size * SCRATCH * 8;
-
-    for (; last - first >= piece; first += piece)
-        ask(r, first, first + (piece - 1), page_size);
-    ask(r, first, last, page_size);
-}
-
-/* Whole words of the log. Those at the ends that tell of more than the client has asked for are
- * told apart page by page. */
-static void report_logged(struct report *r, const struct range *logged)
-{
-    const uint64_t page_size = r->dev->dirty->page_size, word = page_size * WORD_BITS;
-    uint64_t first = MAX(logged->first, r->out.first), last = MIN(logged->last, r->out.last);
-    uint64_t end;
-
-    first -= (first - logged->first) % word;
-    last += MIN(logged->last - last, word - 1 - (last - logged->first) % word);
-    if (first < r->out.first) {
-        end = first + MIN(last - first, word - 1);
-        ask(r, first, end, page_size);
-        if (end == last)
-            return;
-        first = end + 1;
-    }
-    if (last > r->out.last) {
-        end = last - (last - logged->first) % word;
-        ask(r, end, last, page_size);
-        if (end == first)
-            return;
-        last = end - 1;
-    }
-    ask_in_pieces(r, first, last);
 }
 
 struct unlogged {
@@ -443,7 +229,36 @@ static void each_unlogged(struct device *dev, uint64_t first, uint64_t last, ran
 
 static void set_dirty(void *arg, uint64_t first, uint64_t last)
 {
-    dirty_bitmap_set(&((struct report *)arg)->out, first, last);
+    dirty_bitmap_set(&((struct dirty_report *)arg)->out, first, last);
+}
+
+/* What was kept of memory that was not to be logged is dropped. */
+static void set_wanted(void *arg, uint64_t first, uint64_t last)
+{
+    const struct dirty_report *r = arg;
+
+    range_set_each(&r->dev->dirty->wanted, first, last, set_dirty, arg);
+}
+
+/* A part of a mapping that the IOMMU is asked for. */
+struct tracked_part {
+    struct dirty_bitmap *out;
+    uint64_t first, last;
+};
+
+static void merge(void *arg, const struct dirty_bitmap *written)
+{
+    const struct tracked_part *part = arg;
+
+    dirty_bitmap_merge(part->out, written, part->first, part->last);
+}
+
+static void report_tracked(void *arg, uint64_t first, uint64_t last)
+{
+    struct dirty_report *r = arg;
+    struct tracked_part part = {&r->out, first, last};
+
+    address_space_read_dirty(r->dev->as, first, last, merge, &part);
 }
 
 int dirty_check_report(const struct device *dev, uint64_t iova, uint64_t length, uint64_t page_size)
@@ -452,7 +267,7 @@ int dirty_check_report(const struct device *dev, uint64_t iova, uint64_t length,
         return -ENODEV;
     if (!dev->dirty)
         return log_peer_refusal(EINVAL, "report of a dirty log that is not on");
-    if (!is_pow2(page_size) || page_size < MIN_PAGE || !length)
+    if (!is_pow2(page_size) || page_size < DIRTY_MIN_PAGE || !length)
         return log_peer_refusal(EINVAL, "dirty report: %" PRIu64 " bytes in pages of %" PRIu64,
                                 length, page_size);
     if (range_wraps(iova, length))
@@ -464,7 +279,7 @@ int dirty_check_report(const struct device *dev, uint64_t iova, uint64_t length,
 int dirty_report(struct device *dev, uint64_t iova, uint64_t length, uint64_t page_size,
                  uint64_t *bitmap)
 {
-    struct report r = {
+    struct dirty_report r = {
         dev, {iova, iova + (length - 1), page_size, bitmap}
     };
     int ret = dirty_check_report(dev, iova, length, page_size);
@@ -472,12 +287,12 @@ int dirty_report(struct device *dev, uint64_t iova, uint64_t length, uint64_t pa
     if (ret)
         return ret;
     range_set_take(&dev->dirty->kept, r.out.first, r.out.last, set_dirty, &r);
-    for (size_t i = 0; i < dev->dirty->logged.n; i++) {
-        const struct range *logged = &dev->dirty->logged.at[i];
-
-        if (logged->first <= r.out.last && logged->last >= r.out.first)
-            report_logged(&r, logged);
+    if (dev->dirty->source == DIRTY_IOMMU) {
+        each_unlogged(dev, r.out.first, r.out.last, report_tracked, &r);
+        address_space_take_kept(dev->as, r.out.first, r.out.last, set_wanted, &r);
+        return 0;
     }
+    dirty_device_report(&r);
     each_unlogged(dev, r.out.first, r.out.last, set_dirty, &r);
     return 0;
 }
@@ -487,8 +302,9 @@ static void keep(void *arg, uint64_t first, uint64_t last)
     range_set_add(arg, first, last);
 }
 
+/* The IOMMU's bits are kept by the unmap itself. */
 void dirty_keep(struct device *dev, uint64_t first, uint64_t last)
 {
-    if (dev->dirty)
+    if (dev->dirty && dev->dirty->source != DIRTY_IOMMU)
         each_unlogged(dev, first, last, keep, &dev->dirty->kept);
 }

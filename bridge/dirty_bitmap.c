@@ -59,3 +59,50 @@ bool dirty_bitmap_next(const struct dirty_bitmap *b, uint64_t *n, uint64_t *firs
     *last = *n == end ? b->last : b->first + (*n * b->page_size - 1);
     return true;
 }
+
+/* The runs of a word, of which bit 0 stands for the page at an address. */
+static void set_runs(struct dirty_bitmap *b, uint64_t word, uint64_t at, uint64_t page_size)
+{
+    while (word) {
+        unsigned start = (unsigned)__builtin_ctzll(word), run;
+
+        word >>= start;
+        run = word == UINT64_MAX ? WORD_BITS : (unsigned)__builtin_ctzll(~word);
+        at += start * page_size;
+        dirty_bitmap_set(b, at, at + (run * page_size - 1));
+        at += run * page_size;
+        word = run == WORD_BITS ? 0 : word >> run;
+    }
+}
+
+/* Bitmaps are long and mostly zero: so it goes by words, and by bits only where it must. */
+void dirty_bitmap_merge(struct dirty_bitmap *b, const struct dirty_bitmap *from, uint64_t first,
+                        uint64_t last)
+{
+    const uint64_t page_size = from->page_size, span = page_size * WORD_BITS;
+    const bool aligned = b->page_size == page_size && !((from->first - b->first) % span);
+    uint64_t bit, end;
+
+    first = MAX(first, from->first);
+    first = MAX(first, b->first);
+    last = MIN(last, from->last);
+    last = MIN(last, b->last);
+    if (first > last)
+        return;
+    bit = (first - from->first) / page_size;
+    end = last_bit(from->first, last, page_size);
+    for (uint64_t i = bit / WORD_BITS; i <= end / WORD_BITS; i++) {
+        uint64_t word = from->words[i];
+
+        if (!word)
+            continue;
+        if (i == bit / WORD_BITS)
+            word &= UINT64_MAX << bit % WORD_BITS;
+        if (i == end / WORD_BITS)
+            word &= UINT64_MAX >> (WORD_BITS - 1 - end % WORD_BITS);
+        if (aligned)
+            b->words[(from->first + i * span - b->first) / span] |= word;
+        else
+            set_runs(b, word, from->first + i * span, page_size);
+    }
+}

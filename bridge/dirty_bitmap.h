@@ -26,3 +26,7 @@ void dirty_bitmap_set(struct dirty_bitmap *b, uint64_t first, uint64_t last);
  * False: there is none.
  */
 bool dirty_bitmap_next(const struct dirty_bitmap *b, uint64_t *n, uint64_t *first, uint64_t *last);
+
+/* Sets the bits of what another one tells of [first, last]; the pages of both may differ. */
+void dirty_bitmap_merge(struct dirty_bitmap *b, const struct dirty_bitmap *from, uint64_t first,
+                        uint64_t last);

@@ -7,27 +7,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "bridge/map_table.h"
+#include "bridge/domain_internal.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
-
-struct domain_mapping {
-    struct map_entry at;
-    uint32_t prot;
-    struct memory_file file;       /* its descriptor is not kept */
-    const struct iommu_peer *peer; /* instead of a file: only its address is kept */
-    unsigned users;                /* 0: abandoned */
-    void *cookie;                  /* the backend's */
-};
-
-struct domain {
-    struct iommu_context *context;
-    _Atomic unsigned refs;
-
-    pthread_mutex_t lock; /* for all below */
-    struct iommu *iommu;
-    struct map_table table;
-};
 
 int domain_create(struct iommu_context *context, struct domain **out)
 {
@@ -45,6 +27,7 @@ int domain_create(struct iommu_context *context, struct domain **out)
     domain->refs = 1;
     pthread_mutex_init(&domain->lock, NULL);
     map_table_init(&domain->table);
+    LIST_INIT(&domain->trackers);
     *out = domain;
     return 0;
 }
@@ -215,6 +198,14 @@ int domain_map_peer(struct domain *domain, uint64_t iova, uint64_t size, uint32_
     return map(domain, &wanted, out);
 }
 
+void domain_drop_mapping(struct domain *domain, struct domain_mapping *mapping)
+{
+    if (--mapping->users)
+        return;
+    map_table_remove(&domain->table, &mapping->at);
+    free(mapping);
+}
+
 int domain_unmap(struct domain *domain, struct domain_mapping *mapping)
 {
     struct iommu *iommu = domain->iommu;
@@ -223,10 +214,8 @@ int domain_unmap(struct domain *domain, struct domain_mapping *mapping)
     pthread_mutex_lock(&domain->lock);
     if (mapping->users == 1)
         ret = iommu->ops->unmap(iommu, mapping->at.iova, mapping->at.size, mapping->cookie);
-    if (!ret && !--mapping->users) {
-        map_table_remove(&domain->table, &mapping->at);
-        free(mapping);
-    }
+    if (!ret)
+        domain_drop_mapping(domain, mapping);
     pthread_mutex_unlock(&domain->lock);
     return ret;
 }

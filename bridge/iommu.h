@@ -32,6 +32,8 @@ enum {
      * interrupted. A multiple of every page size there is, so that huge pages stay whole.
      */
     IOMMU_MAP_CHUNK = 1 << 30,
+    /* A bit for each 4 KiB, the smallest page of an IOMMU, of such a chunk. */
+    IOMMU_DIRTY_SCRATCH = IOMMU_MAP_CHUNK / 4096 / 8,
 };
 
 /* max_maps of a kernel that counts memory, not entries. */
@@ -48,9 +50,10 @@ struct iommu_info {
     unsigned max_maps; /* entries that the kernel takes */
     bool coherent;     /* the IOMMU enforces coherency: no-snoop DMA can do no harm */
     bool untranslated; /* there is no IOMMU: the device reaches the host's memory, nothing maps */
-    bool pins_for_writing; /* also memory that the device may only read */
-    bool eeh;              /* an error cuts the device off until it is recovered: eeh.h */
-    unsigned n_ranges;     /* addresses that can be mapped, ascending */
+    bool pins_for_writing;    /* also memory that the device may only read */
+    const char *dirty_source; /* what tells of written memory, for log lines; NULL: nothing does */
+    bool eeh;                 /* an error cuts the device off until it is recovered: eeh.h */
+    unsigned n_ranges;        /* addresses that can be mapped, ascending */
     struct iommu_range ranges[IOMMU_MAX_RANGES];
 };
 
@@ -70,8 +73,16 @@ struct iommu_peer {
     int dmabuf;    /* of the host; -1: none */
 };
 
+struct dirty_bitmap;
 struct iommu;
 struct vfio_eeh_pe_op;
+
+/* Whom a backend tells of written memory. */
+struct iommu_dirty {
+    uint64_t *words; /* IOMMU_DIRTY_SCRATCH bytes, for its bitmaps */
+    void (*tell)(void *arg, const struct dirty_bitmap *written);
+    void *arg;
+};
 
 struct iommu_ops {
     const char *name;
@@ -108,6 +119,27 @@ struct iommu_ops {
      * translation may still be there and so the memory's pins.
      */
     int (*unmap)(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie);
+
+    /*
+     * Dirty tracking, with info.dirty_source; else these are NULL. On: from now on the IOMMU notes
+     * what the devices write; it is not on yet.
+     */
+    int (*track)(struct iommu *iommu, bool on);
+
+    /*
+     * Tells what was written of a part of a mapping since it was told last. What the kernel would
+     * forget of the rest of the mapping with it is told too. keep: the kernel forgets nothing;
+     * asked only of a backend without unmap_dirty. After an error it may have told some.
+     */
+    int (*read_dirty)(struct iommu *iommu, const struct iommu_range *mapping,
+                      const struct iommu_range *part, bool keep, const struct iommu_dirty *dirty);
+
+    /*
+     * As unmap, and tells what was written of the mapping, if both can be one call. After an error
+     * nothing was told, and unmap may be tried. NULL: it can't.
+     */
+    int (*unmap_dirty)(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie,
+                       const struct iommu_dirty *dirty);
 
     /*
      * Gives back what this process still holds for a mapping that unmap could not take away. The

@@ -6,6 +6,9 @@
  * device's file detaches and unbinds; the IOAS stays, and with it its mappings, which are pinned
  * only while something is attached.
  *
+ * Where the IOMMU has dirty bits, the device is attached to a page table made with them
+ * (iommufd_hwpt.h) instead of the IOAS itself. That one pins for as long as the IOAS is there.
+ *
  * IOAS_MAP_FILE takes the client's file itself. Nothing of the client is then mapped into this
  * process. Kernels before 6.13 lack it; there IOAS_MAP pins by virtual address, as type1
  * does.
@@ -19,6 +22,7 @@
 
 #include "bridge/iommu.h"
 #include "bridge/iommufd_context.h"
+#include "bridge/iommufd_hwpt.h"
 #include "bridge/iommufd_memory.h"
 #include "bridge/uapi_compat.h"
 #include "bridge/vf_token.h"
@@ -27,6 +31,7 @@
 #include "proto/base/log.h"
 
 enum {
+    MIN_PAGE = 4096, /* that what is written is told in */
     CDEV_PATH_SIZE = sizeof("/dev/vfio/devices/") + sizeof(((struct sysfs_device *)0)->cdev),
 };
 
@@ -35,6 +40,8 @@ struct iommufd {
     struct iommufd_context *context;
     struct iommufd_memory *memory; /* the context's */
     uint32_t ioas;
+    uint32_t hwpt; /* with dirty bits; 0: none */
+    bool hwpt_tried;
     uint32_t dev_id; /* of the device that was bound last */
 };
 
@@ -126,13 +133,23 @@ static int bind_device(struct iommufd *f, const struct sysfs_device *dev, int fd
     return 0;
 }
 
+/* Ids begin at 1. */
+static uint32_t page_table(struct iommufd *f)
+{
+    if (!f->hwpt_tried && iommufd_hwpt_create(f->context, f->dev_id, f->ioas, &f->hwpt))
+        f->iommu.info.dirty_source = "the IOMMU's dirty bits (HWPT)";
+    f->hwpt_tried = true;
+    return f->hwpt ? f->hwpt : f->ioas;
+}
+
 static int bind_and_attach(struct iommufd *f, const struct sysfs_device *dev, int fd)
 {
-    struct uapi_vfio_attach_pt attach = {.argsz = sizeof(attach), .pt_id = f->ioas};
+    struct uapi_vfio_attach_pt attach = {.argsz = sizeof(attach)};
     int ret = bind_device(f, dev, fd);
 
     if (ret)
         return ret;
+    attach.pt_id = page_table(f);
     ret = host_ioctl(f->iommu.host, fd, UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
     if (ret < 0)
         log_error("ATTACH_IOMMUFD_PT of %s: %s", dev->name, strerror(-ret));
@@ -307,10 +324,30 @@ static int iommufd_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void
     return ret;
 }
 
+static int iommufd_track(struct iommu *iommu, bool on)
+{
+    struct iommufd *f = to_iommufd(iommu);
+
+    return iommufd_hwpt_track(f->context, f->hwpt, on);
+}
+
+static int iommufd_read_dirty(struct iommu *iommu, const struct iommu_range *mapping,
+                              const struct iommu_range *part, bool keep,
+                              const struct iommu_dirty *dirty)
+{
+    const struct iommufd *f = to_iommufd(iommu);
+    const uint64_t page_size = iommu->info.pgsizes & -iommu->info.pgsizes;
+
+    return iommufd_hwpt_read(f->context, f->hwpt, MAX(page_size, (uint64_t)MIN_PAGE), mapping, part,
+                             keep, dirty);
+}
+
 static void iommufd_destroy(struct iommu *iommu)
 {
     struct iommufd *f = to_iommufd(iommu);
 
+    if (f->hwpt)
+        iommufd_context_free_object(f->context, f->hwpt);
     iommufd_context_free_object(f->context, f->ioas);
     free(f);
 }
@@ -321,6 +358,8 @@ static const struct iommu_ops iommufd_ops = {
     .map = iommufd_map,
     .map_peer = iommufd_map_peer,
     .unmap = iommufd_unmap,
+    .track = iommufd_track,
+    .read_dirty = iommufd_read_dirty,
     .abandon = iommufd_abandon,
     .destroy = iommufd_destroy,
 };

@@ -14,6 +14,7 @@
 
 #include "bridge/container.h"
 #include "bridge/iommu.h"
+#include "bridge/type1_dirty.h"
 #include "bridge/uapi.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -22,6 +23,10 @@
 struct type1 {
     struct iommu iommu;
     struct container container;
+};
+
+enum {
+    MIN_PAGE = 4096, /* that what is written is told in */
 };
 
 static const struct container_model type1v2 = {
@@ -35,6 +40,11 @@ static const struct container_model type1v2 = {
 static struct type1 *to_type1(struct iommu *iommu)
 {
     return (struct type1 *)iommu;
+}
+
+static uint64_t smallest_page(const struct iommu_info *info)
+{
+    return info->pgsizes & -info->pgsizes;
 }
 
 /* Copied out: before Linux 6.6 capabilities are aligned to 4 bytes only. */
@@ -56,12 +66,27 @@ static void read_ranges(struct iommu_info *info, const void *cap, size_t size)
     }
 }
 
+/* It tells in the smallest page there is, and in no other. */
+static void read_dirty_pages(struct iommu_info *info, const void *cap, size_t size)
+{
+    struct vfio_iommu_type1_info_cap_migration migration;
+
+    if (size < sizeof(migration))
+        return;
+    memcpy(&migration, cap, sizeof(migration));
+    if (migration.pgsize_bitmap & smallest_page(info) && smallest_page(info) >= MIN_PAGE)
+        info->dirty_source = "type1 (all that is mapped, for a device that does its DMA itself)";
+}
+
 static void read_info_cap(struct iommu_info *info, const struct vfio_info_cap_header *cap,
                           size_t size)
 {
     switch (cap->id) {
     case VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE:
         read_ranges(info, cap, size);
+        break;
+    case VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION:
+        read_dirty_pages(info, cap, size);
         break;
     case VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL:
         if (size >= sizeof(struct vfio_iommu_type1_info_dma_avail))
@@ -95,6 +120,7 @@ static int read_info(struct type1 *t)
     info->max_maps = 65535;
     info->ranges[0] = (struct iommu_range){0, UINT64_MAX};
     info->n_ranges = 1;
+    info->dirty_source = NULL;
     if (got->flags & VFIO_IOMMU_INFO_CAPS) {
         for (uint32_t at = got->cap_offset; (cap = uapi_cap_at(buf, len, at, &steps, &size));
              at = cap->next)
@@ -204,6 +230,32 @@ static int type1_unmap(struct iommu *iommu, uint64_t iova, uint64_t size, void *
     return 0;
 }
 
+static int type1_track(struct iommu *iommu, bool on)
+{
+    return type1_dirty_track(iommu->host, to_type1(iommu)->container.fd, on);
+}
+
+/* The kernel always forgets, but for pages that a mediated device has pinned. */
+static int type1_read_dirty(struct iommu *iommu, const struct iommu_range *mapping,
+                            const struct iommu_range *part, bool keep,
+                            const struct iommu_dirty *dirty)
+{
+    (void)keep;
+    return type1_dirty_read(iommu->host, to_type1(iommu)->container.fd, smallest_page(&iommu->info),
+                            mapping, part, dirty);
+}
+
+static int type1_unmap_dirty(struct iommu *iommu, uint64_t iova, uint64_t size, void *cookie,
+                             const struct iommu_dirty *dirty)
+{
+    int ret = type1_dirty_unmap(iommu->host, to_type1(iommu)->container.fd,
+                                smallest_page(&iommu->info), iova, size, dirty);
+
+    if (!ret)
+        type1_abandon(iommu, size, cookie);
+    return ret;
+}
+
 static int type1_group_file(struct iommu *iommu, int number)
 {
     return container_group_file(&to_type1(iommu)->container, number);
@@ -223,6 +275,9 @@ static const struct iommu_ops type1_ops = {
     .map = type1_map,
     .map_peer = type1_map_peer,
     .unmap = type1_unmap,
+    .track = type1_track,
+    .read_dirty = type1_read_dirty,
+    .unmap_dirty = type1_unmap_dirty,
     .abandon = type1_abandon,
     .group_file = type1_group_file,
     .destroy = type1_destroy,

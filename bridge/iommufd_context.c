@@ -63,7 +63,7 @@ struct iommufd_memory *iommufd_context_memory(struct iommufd_context *context)
     return context->memory;
 }
 
-static int call(struct iommufd_context *context, unsigned long request, void *arg)
+int iommufd_context_call(struct iommufd_context *context, unsigned long request, void *arg)
 {
     int ret = host_ioctl(context->host, context->fd, request, arg);
 
@@ -73,17 +73,22 @@ static int call(struct iommufd_context *context, unsigned long request, void *ar
 int iommufd_context_alloc_ioas(struct iommufd_context *context, uint32_t *id)
 {
     struct uapi_ioas_alloc alloc = {.size = sizeof(alloc)};
-    int ret = call(context, UAPI_IOMMU_IOAS_ALLOC, &alloc);
+    int ret = iommufd_context_call(context, UAPI_IOMMU_IOAS_ALLOC, &alloc);
 
     *id = alloc.out_ioas_id;
     return ret;
 }
 
 int iommufd_context_alloc_hwpt(struct iommufd_context *context, uint32_t dev_id, uint32_t ioas,
-                               uint32_t *id)
+                               uint32_t flags, uint32_t *id)
 {
-    struct uapi_hwpt_alloc alloc = {.size = sizeof(alloc), .dev_id = dev_id, .pt_id = ioas};
-    int ret = call(context, UAPI_IOMMU_HWPT_ALLOC, &alloc);
+    struct uapi_hwpt_alloc alloc = {
+        .size = sizeof(alloc),
+        .flags = flags,
+        .dev_id = dev_id,
+        .pt_id = ioas,
+    };
+    int ret = iommufd_context_call(context, UAPI_IOMMU_HWPT_ALLOC, &alloc);
 
     *id = alloc.out_hwpt_id;
     return ret;
@@ -92,7 +97,7 @@ int iommufd_context_alloc_hwpt(struct iommufd_context *context, uint32_t dev_id,
 void iommufd_context_free_object(struct iommufd_context *context, uint32_t id)
 {
     struct uapi_iommu_destroy destroy = {.size = sizeof(destroy), .id = id};
-    int ret = call(context, UAPI_IOMMU_DESTROY, &destroy);
+    int ret = iommufd_context_call(context, UAPI_IOMMU_DESTROY, &destroy);
 
     /* What is still in use goes when the iommufd is closed. */
     if (ret)
@@ -118,7 +123,7 @@ int iommufd_context_map_file(struct iommufd_context *context, const struct iommu
         .length = range->size,
         .iova = iova ? 0 : range->iova,
     };
-    int ret = call(context, UAPI_IOMMU_IOAS_MAP_FILE, &map);
+    int ret = iommufd_context_call(context, UAPI_IOMMU_IOAS_MAP_FILE, &map);
 
     if (iova)
         *iova = map.iova;
@@ -136,7 +141,7 @@ int iommufd_context_map_address(struct iommufd_context *context, const struct io
         .length = range->size,
         .iova = iova ? 0 : range->iova,
     };
-    int ret = call(context, UAPI_IOMMU_IOAS_MAP, &map);
+    int ret = iommufd_context_call(context, UAPI_IOMMU_IOAS_MAP, &map);
 
     if (iova)
         *iova = map.iova;
@@ -156,7 +161,7 @@ int iommufd_context_copy(struct iommufd_context *context, const struct iommufd_r
         .src_iova = from_iova,
     };
 
-    return call(context, UAPI_IOMMU_IOAS_COPY, &copy);
+    return iommufd_context_call(context, UAPI_IOMMU_IOAS_COPY, &copy);
 }
 
 int iommufd_context_unmap(struct iommufd_context *context, const struct iommufd_range *range)
@@ -167,7 +172,7 @@ int iommufd_context_unmap(struct iommufd_context *context, const struct iommufd_
         .iova = range->iova,
         .length = range->size,
     };
-    int ret = call(context, UAPI_IOMMU_IOAS_UNMAP, &unmap);
+    int ret = iommufd_context_call(context, UAPI_IOMMU_IOAS_UNMAP, &unmap);
 
     return !ret && unmap.length != range->size ? -EIO : ret;
 }

@@ -33,9 +33,11 @@ struct iommufd_memory *iommufd_context_memory(struct iommufd_context *context);
 
 int iommufd_context_alloc_ioas(struct iommufd_context *context, uint32_t *id);
 /* A page table of its own for an IOAS, which then pins without any device. dev_id: of a bound
- * device, whose IOMMU it is for. */
+ * device, whose IOMMU it is for. flags: UAPI_HWPT_ALLOC_*. */
 int iommufd_context_alloc_hwpt(struct iommufd_context *context, uint32_t dev_id, uint32_t ioas,
-                               uint32_t *id);
+                               uint32_t flags, uint32_t *id);
+/* Any other of its ioctls. */
+int iommufd_context_call(struct iommufd_context *context, unsigned long request, void *arg);
 void iommufd_context_free_object(struct iommufd_context *context, uint32_t id);
 
 /*

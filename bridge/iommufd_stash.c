@@ -159,7 +159,7 @@ static bool make(struct iommufd_stash *stash, uint32_t dev_id)
         return stash->made;
     ret = iommufd_context_alloc_ioas(context, &stash->ioas);
     if (!ret) {
-        ret = iommufd_context_alloc_hwpt(context, dev_id, stash->ioas, &stash->hwpt);
+        ret = iommufd_context_alloc_hwpt(context, dev_id, stash->ioas, 0, &stash->hwpt);
         if (ret)
             iommufd_context_free_object(context, stash->ioas);
     }

@@ -20,6 +20,9 @@
 #define UAPI_IOMMU_IOAS_MAP         _IO(';', 0x85)
 #define UAPI_IOMMU_IOAS_UNMAP       _IO(';', 0x86)
 #define UAPI_IOMMU_HWPT_ALLOC       _IO(';', 0x89)
+#define UAPI_IOMMU_GET_HW_INFO      _IO(';', 0x8a)
+#define UAPI_IOMMU_HWPT_SET_DIRTY   _IO(';', 0x8b)
+#define UAPI_IOMMU_HWPT_GET_DIRTY   _IO(';', 0x8c)
 #define UAPI_IOMMU_IOAS_MAP_FILE    _IO(';', 0x8f)
 
 enum {
@@ -92,6 +95,10 @@ struct uapi_ioas_unmap {
     uint64_t length;
 };
 
+enum {
+    UAPI_HWPT_ALLOC_DIRTY_TRACKING = 1 << 1,
+};
+
 struct uapi_hwpt_alloc {
     uint32_t size;
     uint32_t flags;
@@ -104,6 +111,49 @@ struct uapi_hwpt_alloc {
     uint64_t data_uptr;
     uint32_t fault_id;
     uint32_t reserved2;
+};
+
+/* What the IOMMU in front of a device can do; data_uptr: of its own registers, data_len bytes. */
+struct uapi_hw_info {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t dev_id;
+    uint32_t data_len;
+    uint64_t data_uptr;
+    uint32_t out_data_type;
+    uint32_t reserved; /* later kernels tell of PASIDs here */
+    uint64_t out_capabilities;
+};
+
+enum {
+    UAPI_HW_CAP_DIRTY_TRACKING = 1 << 0,
+};
+
+struct uapi_hwpt_set_dirty {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t hwpt_id;
+    uint32_t reserved;
+};
+
+enum {
+    UAPI_HWPT_DIRTY_ENABLE = 1 << 0,
+};
+
+/* data: address of a bitmap, a bit for each page_size bytes from iova on. */
+struct uapi_hwpt_get_dirty {
+    uint32_t size;
+    uint32_t hwpt_id;
+    uint32_t flags;
+    uint32_t reserved;
+    uint64_t iova;
+    uint64_t length;
+    uint64_t page_size;
+    uint64_t data;
+};
+
+enum {
+    UAPI_HWPT_GET_DIRTY_NO_CLEAR = 1 << 0,
 };
 
 /* <linux/vfio.h>, the device files below /dev/vfio/devices */
@@ -203,6 +253,9 @@ static_assert(sizeof(struct uapi_ioas_map) == 40, "iommu_ioas_map");
 static_assert(sizeof(struct uapi_ioas_map_file) == 40, "iommu_ioas_map_file");
 static_assert(sizeof(struct uapi_ioas_unmap) == 24, "iommu_ioas_unmap");
 static_assert(sizeof(struct uapi_hwpt_alloc) == 48, "iommu_hwpt_alloc");
+static_assert(sizeof(struct uapi_hw_info) == 40, "iommu_hw_info");
+static_assert(sizeof(struct uapi_hwpt_set_dirty) == 16, "iommu_hwpt_set_dirty_tracking");
+static_assert(sizeof(struct uapi_hwpt_get_dirty) == 48, "iommu_hwpt_get_dirty_bitmap");
 static_assert(sizeof(struct uapi_vfio_bind_iommufd) == 24, "vfio_device_bind_iommufd");
 static_assert(sizeof(struct uapi_vfio_attach_pt) == 12, "vfio_device_attach_iommufd_pt");
 static_assert(sizeof(struct uapi_dma_range) == 16, "vfio_region_dma_range");

@@ -140,6 +140,16 @@ static int set_removal_grace(struct config *config, const char *value)
     return 0;
 }
 
+/* The index of a value among the names, or -1. */
+static int find_name(const char *const *names, size_t n, const char *value)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(value, names[i]))
+            return (int)i;
+    }
+    return -1;
+}
+
 static int set_iommu(struct config *config, const char *value)
 {
     static const char *const names[] = {
@@ -149,14 +159,32 @@ static int set_iommu(struct config *config, const char *value)
         [CONFIG_IOMMU_SPAPR] = "spapr",
     };
 
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        if (!strcmp(value, names[i])) {
-            config->iommu = (enum config_iommu)i;
-            return 0;
-        }
+    int choice = find_name(names, ARRAY_SIZE(names), value);
+
+    if (choice < 0) {
+        log_error("--iommu %s: not one of auto, iommufd, type1, spapr", value);
+        return -EINVAL;
     }
-    log_error("--iommu %s: not one of auto, iommufd, type1, spapr", value);
-    return -EINVAL;
+    config->iommu = (enum config_iommu)choice;
+    return 0;
+}
+
+static int set_dirty_source(struct config *config, const char *value)
+{
+    static const char *const names[] = {
+        [CONFIG_DIRTY_AUTO] = "auto",
+        [CONFIG_DIRTY_DEVICE] = "device",
+        [CONFIG_DIRTY_IOMMU] = "iommu",
+        [CONFIG_DIRTY_NONE] = "none",
+    };
+    int choice = find_name(names, ARRAY_SIZE(names), value);
+
+    if (choice < 0) {
+        log_error("--dirty-source %s: not one of auto, device, iommu, none", value);
+        return -EINVAL;
+    }
+    config->dirty_source = (enum config_dirty_source)choice;
+    return 0;
 }
 
 static int set_dirty_policy(struct config *config, const char *value)
@@ -330,8 +358,12 @@ static const struct option_row options[] = {
      "DMA mappings that one user may have, over all exports (default 0: no limit)"                                         },
     {"max-pinned",           "BYTES",        set_max_pinned,
      "memory that one user may have pinned for DMA, over all exports (default 0: no limit)"                                },
+    {"dirty-source",         "SOURCE",       set_dirty_source,
+     "what logs the memory that a device writes: the device itself (device), its IOMMU (iommu), or "
+     "auto (default): the first of them that can; none: neither"                                                           },
     {"dirty-policy",         "POLICY",       set_dirty_policy,
-     "how a client learns what a device writes that can't log it: exact (default): not at all, it "
+     "how a client learns what a device writes that nothing can log: exact (default): not at all, "
+     "it "
      "is refused; all-writable: all memory that the device may write counts as written"                                    },
     {"strict-dma",           NULL,           set_strict_dma,
      "refuse DMA mappings of memory that is not shared by a descriptor; without it they succeed, "

@@ -38,6 +38,13 @@ enum config_iommu {
     CONFIG_IOMMU_SPAPR,
 };
 
+enum config_dirty_source {
+    CONFIG_DIRTY_AUTO,
+    CONFIG_DIRTY_DEVICE,
+    CONFIG_DIRTY_IOMMU,
+    CONFIG_DIRTY_NONE,
+};
+
 enum {
     CONFIG_MAX_EXPORTS = 256,
 };
@@ -51,6 +58,7 @@ struct config {
     unsigned busy_poll_us;
     enum config_iommu iommu;
     bool strict_dma;
+    enum config_dirty_source dirty_source;
     bool guess_dirty; /* --dirty-policy all-writable */
     bool allow_unsafe_noiommu;
     unsigned removal_grace;    /* seconds for a client whose device is asked back */

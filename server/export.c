@@ -491,7 +491,7 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
         .agreed = *agreed,
         .strict_dma = e->settings->strict_dma,
         .low_power = e->config->low_power,
-        .guess_dirty = e->settings->guess_dirty,
+        .dirty_sources = session_dirty_sources(e->settings),
         .stable_memory = e->config->stable_memory,
         .quota = e->quota,
     };
@@ -529,7 +529,7 @@ static int negotiate(struct client *c, const struct message *msg)
 
     address_space_get_info(e->gd.as, &iommu);
     offer.pgsizes = offered_pgsizes(&iommu);
-    offer.migration = session_can_migrate(e->gd.device, e->settings->guess_dirty);
+    offer.migration = session_can_migrate(e->gd.device, session_dirty_sources(e->settings));
     offer.max_dma_maps = MIN(offer.max_dma_maps, iommu.max_maps);
     ret = version_reply(&proposed, &offer, &payload, &len, &agreed);
     reply = ret ? NULL : connection_reply_buffer(c->connection, len);

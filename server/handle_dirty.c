@@ -12,14 +12,9 @@
 #include "proto/limits.h"
 #include "server/features.h"
 
-static enum dirty_policy policy_of(const struct session *s)
-{
-    return s->guess_dirty ? DIRTY_ALL_WRITABLE : DIRTY_EXACT;
-}
-
 int dirty_feature_probe(struct session *s)
 {
-    return dirty_probe(s->device, policy_of(s));
+    return dirty_probe(s->device, s->dirty_sources);
 }
 
 static int take_ranges(const uint8_t *data, uint32_t n, struct range *ranges)
@@ -57,7 +52,7 @@ int dirty_feature_start(struct feature_call *call)
     if (!ret)
         ret = feature_reply(call, call->len, &reply);
     if (!ret)
-        ret = dirty_start(call->session->device, policy_of(call->session), ranges,
+        ret = dirty_start(call->session->device, call->session->dirty_sources, ranges,
                           control.num_ranges, &control.page_size);
     if (ret)
         return ret;

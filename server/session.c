@@ -9,14 +9,26 @@
 #include "bridge/migration.h"
 #include "bridge/reset.h"
 #include "proto/base/log.h"
+#include "server/config.h"
 #include "server/group_reset.h"
 
-bool session_can_migrate(struct device *dev, bool guess_dirty)
+unsigned session_dirty_sources(const struct config *settings)
+{
+    static const unsigned kernel[] = {
+        [CONFIG_DIRTY_AUTO] = DIRTY_DEVICE | DIRTY_IOMMU,
+        [CONFIG_DIRTY_DEVICE] = DIRTY_DEVICE,
+        [CONFIG_DIRTY_IOMMU] = DIRTY_IOMMU,
+        [CONFIG_DIRTY_NONE] = 0,
+    };
+
+    return kernel[settings->dirty_source] | (settings->guess_dirty ? DIRTY_GUESS : 0u);
+}
+
+bool session_can_migrate(struct device *dev, unsigned dirty_sources)
 {
     uint64_t flags;
 
-    return !migration_get_flags(dev, &flags) ||
-           !dirty_probe(dev, guess_dirty ? DIRTY_ALL_WRITABLE : DIRTY_EXACT);
+    return !migration_get_flags(dev, &flags) || !dirty_probe(dev, dirty_sources);
 }
 
 int session_charge(struct session *s, struct quota_amount amount)

@@ -11,6 +11,7 @@
 #include "proto/version.h"
 #include "server/quota.h"
 
+struct config;
 struct group_device;
 struct group_reset_set;
 
@@ -20,19 +21,22 @@ struct session {
     struct address_space *as;
     struct peer peer;
     struct version_caps agreed;
-    bool strict_dma;    /* memory without a descriptor is refused */
-    bool low_power;     /* the client may let the device sleep */
-    bool stable_memory; /* memory may stay pinned when it is unmapped */
-    bool guess_dirty;   /* without a dirty log, all writable memory counts as dirty */
-    bool removed;       /* the device is given up at the end: it is not opened again */
-    bool gone;          /* nothing answers any more where the device was */
+    bool strict_dma;        /* memory without a descriptor is refused */
+    bool low_power;         /* the client may let the device sleep */
+    bool stable_memory;     /* memory may stay pinned when it is unmapped */
+    unsigned dirty_sources; /* enum dirty_source: those that may be used */
+    bool removed;           /* the device is given up at the end: it is not opened again */
+    bool gone;              /* nothing answers any more where the device was */
     struct quota *quota;
     struct quota_amount charged; /* for the mappings in the address space */
 };
 
+/* The sources of the dirty log that the settings allow, for the session. */
+unsigned session_dirty_sources(const struct config *settings);
+
 /* Whether a session of the device can use the protocol's migration, or the log of what it writes
- * (guess_dirty: as in the session). */
-bool session_can_migrate(struct device *dev, bool guess_dirty);
+ * (dirty_sources: as in the session). */
+bool session_can_migrate(struct device *dev, unsigned dirty_sources);
 
 /* Charges the session's identity; as quota_charge. */
 int session_charge(struct session *s, struct quota_amount amount);

@@ -70,6 +70,7 @@ struct sim *sim_create(void)
     sim->entry_limit = 65535;
     sim->vector_limit = UINT32_MAX;
     sim->coherent = true;
+    sim->dirty_tracking = true;
     sim->rawio = true;
     sim->eeh = true;
     sim->iommufd = SIM_IOMMUFD_MAP_FILE;

@@ -162,6 +162,20 @@ int sim_fail_hop(struct sim *sim, const char *bdf, uint32_t state);
 int sim_set_dma_log(struct sim *sim, const char *bdf, bool on, uint64_t page_size);
 
 /*
+ * The machine's IOMMU and what devices have written. Tracking: it has dirty bits, which HWPTs can
+ * be made with (default: yes). Page: the largest that its tables have entries for, 4 KiB (the
+ * default), 2 MiB or 1 GiB; each has one dirty bit. To be called before anything is mapped.
+ */
+void sim_set_dirty_tracking(struct sim *sim, bool able);
+void sim_set_iommu_page(struct sim *sim, uint64_t size);
+/*
+ * Whether type1 takes all its groups for ones whose drivers tell what they write, as those of
+ * mediated devices do: then its bitmaps have what was written, else (the default) all that is
+ * mapped.
+ */
+void sim_set_pinned_only(struct sim *sim, bool on);
+
+/*
  * The fault plan: the Nth call from now (1: the next; 0: no plan) of the given kind fails with
  * errno err without any effect; then the plan is spent. request: of ioctl only those with this
  * number, 0 for all. Calls that can't fail or whose failure means nothing (close, munmap) are none.

@@ -33,11 +33,13 @@ void sim_domain_init(struct sim_domain *domain, struct sim *sim)
     domain->sim = sim;
     domain->tree = NULL;
     pthread_rwlock_init(&domain->lock, NULL);
+    sim_track_init(&domain->track);
 }
 
 void sim_domain_destroy(struct sim_domain *domain)
 {
     assert(!domain->tree);
+    sim_track_destroy(&domain->track);
     pthread_rwlock_destroy(&domain->lock);
 }
 
@@ -67,6 +69,7 @@ void sim_domain_remove(struct sim_domain *domain, struct sim_translation *t)
 {
     pthread_rwlock_wrlock(&domain->lock);
     tdelete(t, &domain->tree, compare);
+    sim_track_unmap(domain, t);
     pthread_rwlock_unlock(&domain->lock);
     domain->sim->count.mappings--;
 }
@@ -108,6 +111,8 @@ static int copy_piece(struct sim_domain *domain, uint64_t iova, void *buf, size_
 
     if (t && t->prot & (write ? SIM_DOMAIN_WRITE : SIM_DOMAIN_READ)) {
         *len = MIN(*len - 1, t->last - iova) + 1;
+        if (write)
+            sim_track_write(domain, t, iova, iova + (*len - 1));
         if (t->peer)
             return copy_to_peer(domain, t, iova, buf, *len, write);
         sim_pin_copy(t->pin, t->offset + (iova - t->first), buf, *len, write);

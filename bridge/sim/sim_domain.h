@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/sim/sim_track.h"
+
 struct sim;
 struct sim_peer;
 struct sim_pin;
@@ -42,6 +44,7 @@ struct sim_domain {
     struct sim *sim;
     pthread_rwlock_t lock;
     void *tree;
+    struct sim_track track;
 };
 
 void sim_domain_init(struct sim_domain *domain, struct sim *sim);

@@ -8,6 +8,8 @@
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_ioas.h"
 #include "bridge/sim/sim_iommufd.h"
+#include "bridge/uapi_compat.h"
+#include "proto/base/arith.h"
 
 int sim_hwpt_create(struct sim_context *context, struct sim_ioas *ioas, struct sim_hwpt **out)
 {
@@ -146,4 +148,38 @@ void sim_hwpt_detach(struct sim_context *context, struct sim_device *dev)
     sim_ioas_remove_devices(hwpt->ioas, 1);
     hwpt->object.users--;
     put_if_automatic(context, hwpt);
+}
+
+int sim_hwpt_track(struct sim_hwpt *hwpt, bool on)
+{
+    if (!hwpt->tracks)
+        return -EOPNOTSUPP;
+    sim_track_switch(&hwpt->ioas->domain.track, on);
+    return 0;
+}
+
+static int check_range(const struct sim_ioas *ioas, const struct uapi_hwpt_get_dirty *get)
+{
+    const uint64_t end = get->iova + get->length;
+
+    if (get->iova + (get->length - 1) < get->iova)
+        return -EOVERFLOW;
+    if (!get->page_size || (get->iova | end) & (sim_ioas_alignment(ioas) - 1) ||
+        (get->iova | end) & (get->page_size - 1))
+        return -EINVAL;
+    return 0;
+}
+
+int sim_hwpt_read_dirty(struct sim_hwpt *hwpt, const struct uapi_hwpt_get_dirty *get)
+{
+    const struct sim_bitmap bitmap = {get->iova, get->page_size, get->data};
+    int ret = check_range(hwpt->ioas, get);
+
+    if (ret)
+        return ret;
+    if (!hwpt->tracks)
+        return -EOPNOTSUPP;
+    sim_track_read(&hwpt->ioas->domain, get->iova, get->iova + (get->length - 1),
+                   !(get->flags & UAPI_HWPT_GET_DIRTY_NO_CLEAR), &bitmap);
+    return 0;
 }

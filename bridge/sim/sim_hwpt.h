@@ -15,10 +15,12 @@
 struct sim_context;
 struct sim_device;
 struct sim_ioas;
+struct uapi_hwpt_get_dirty;
 
 struct sim_hwpt {
     struct sim_object object;
     struct sim_ioas *ioas;
+    bool tracks;    /* it was made to have dirty bits */
     bool automatic; /* made by an attachment, and goes with the last one */
 };
 
@@ -36,3 +38,12 @@ void sim_hwpt_destroy(struct sim_context *context, struct sim_hwpt *hwpt);
 int sim_hwpt_attach(struct sim_context *context, struct sim_device *dev, uint32_t *id);
 /* Does nothing with a device that is not attached. */
 void sim_hwpt_detach(struct sim_context *context, struct sim_device *dev);
+
+/*
+ * Its dirty bits, which in this machine all HWPTs of an IOAS share. On, also again: all are clear.
+ * -EOPNOTSUPP: it was made without.
+ */
+int sim_hwpt_track(struct sim_hwpt *hwpt, bool on);
+/* -EOVERFLOW, -EINVAL: of the range; -EOPNOTSUPP. Behind the first hole of a range nothing is read
+ * or cleared, and that is no error. */
+int sim_hwpt_read_dirty(struct sim_hwpt *hwpt, const struct uapi_hwpt_get_dirty *get);

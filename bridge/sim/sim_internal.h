@@ -97,6 +97,8 @@ struct sim {
     _Atomic uint64_t memlock;
     _Atomic unsigned entry_limit, vector_limit;
     _Atomic bool coherent, noiommu_mode, rawio;
+    _Atomic bool dirty_tracking, pinned_only;
+    _Atomic uint64_t iommu_page;
     _Atomic enum sim_iommufd iommufd;
     _Atomic int dma_buf_error;
 };

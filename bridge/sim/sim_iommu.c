@@ -168,13 +168,20 @@ int sim_iommu_map(struct sim_iommu *iommu, uint64_t iova, uint64_t size, uint64_
     return 0;
 }
 
+bool sim_iommu_bisects(const struct sim_iommu *iommu, uint64_t first, uint64_t last)
+{
+    const struct mapping *low = find(iommu, first, first);
+    const struct mapping *high = find(iommu, last, last);
+
+    return (low && low->t.first != first) || (high && high->t.last != last);
+}
+
 int sim_iommu_unmap(struct sim_iommu *iommu, uint64_t first, uint64_t last, uint64_t *unmapped)
 {
-    struct mapping *low = find(iommu, first, first);
-    struct mapping *high = find(iommu, last, last);
+    const struct mapping *low = find(iommu, first, first);
 
     *unmapped = 0;
-    if (iommu->v2 && ((low && low->t.first != first) || (high && high->t.last != last)))
+    if (iommu->v2 && sim_iommu_bisects(iommu, first, last))
         return -EINVAL;
     /* v1: nothing is unmapped from within an entry; one whose start is in the range goes whole. */
     if (low && low->t.first < first)

@@ -35,6 +35,9 @@ union command {
     struct uapi_ioas_copy copy;
     struct uapi_ioas_unmap unmap;
     struct uapi_hwpt_alloc hwpt_alloc;
+    struct uapi_hw_info hw_info;
+    struct uapi_hwpt_set_dirty set_dirty;
+    struct uapi_hwpt_get_dirty get_dirty;
 };
 
 static struct sim_ioas *find_ioas(struct sim_context *context, uint32_t id)
@@ -191,7 +194,7 @@ static int ioas_unmap(struct sim_context *context, union command *cmd)
     return sim_ioas_unmap(ioas, unmap->iova, unmap->iova + (unmap->length - 1), &unmap->length);
 }
 
-/* Plain page tables alone: no dirty tracking, no nesting, no faults. */
+/* Page tables without nesting and faults. */
 static int hwpt_alloc(struct sim_context *context, union command *cmd)
 {
     struct uapi_hwpt_alloc *alloc = &cmd->hwpt_alloc;
@@ -199,7 +202,7 @@ static int hwpt_alloc(struct sim_context *context, union command *cmd)
     struct sim_hwpt *hwpt;
     int ret;
 
-    if (alloc->flags || alloc->reserved)
+    if (alloc->flags & ~(uint32_t)UAPI_HWPT_ALLOC_DIRTY_TRACKING || alloc->reserved)
         return -EOPNOTSUPP;
     if (alloc->data_type ? !alloc->data_len : alloc->data_len || alloc->data_uptr)
         return -EINVAL;
@@ -208,12 +211,59 @@ static int hwpt_alloc(struct sim_context *context, union command *cmd)
     pt = sim_object_find(&context->objects, alloc->pt_id);
     if (!pt || pt->type == SIM_OBJECT_DEVICE || pt->type == SIM_OBJECT_ACCESS)
         return -EINVAL;
-    if (pt->type == SIM_OBJECT_HWPT || alloc->data_type)
+    if (pt->type == SIM_OBJECT_HWPT || alloc->data_type ||
+        (alloc->flags && !context->sim->dirty_tracking))
         return -EOPNOTSUPP;
     ret = sim_hwpt_create(context, (struct sim_ioas *)pt, &hwpt);
-    if (!ret)
-        alloc->out_hwpt_id = hwpt->object.id;
-    return ret;
+    if (ret)
+        return ret;
+    hwpt->tracks = alloc->flags;
+    alloc->out_hwpt_id = hwpt->object.id;
+    return 0;
+}
+
+/* Of an IOMMU that has nothing of its own to tell. */
+static int get_hw_info(struct sim_context *context, union command *cmd)
+{
+    struct uapi_hw_info *info = &cmd->hw_info;
+
+    if (info->flags || info->reserved)
+        return -EOPNOTSUPP;
+    if (!sim_object_find_type(&context->objects, info->dev_id, SIM_OBJECT_DEVICE))
+        return -ENOENT;
+    info->data_len = 0;
+    info->out_data_type = 0;
+    info->out_capabilities = context->sim->dirty_tracking ? UAPI_HW_CAP_DIRTY_TRACKING : 0;
+    return 0;
+}
+
+static struct sim_hwpt *find_hwpt(struct sim_context *context, uint32_t id)
+{
+    return (struct sim_hwpt *)sim_object_find_type(&context->objects, id, SIM_OBJECT_HWPT);
+}
+
+static int set_dirty(struct sim_context *context, union command *cmd)
+{
+    const struct uapi_hwpt_set_dirty *set = &cmd->set_dirty;
+    struct sim_hwpt *hwpt = find_hwpt(context, set->hwpt_id);
+
+    if (set->flags & ~(uint32_t)UAPI_HWPT_DIRTY_ENABLE || set->reserved)
+        return -EOPNOTSUPP;
+    if (!hwpt)
+        return -ENOENT;
+    return sim_hwpt_track(hwpt, set->flags);
+}
+
+static int get_dirty(struct sim_context *context, union command *cmd)
+{
+    const struct uapi_hwpt_get_dirty *get = &cmd->get_dirty;
+    struct sim_hwpt *hwpt = find_hwpt(context, get->hwpt_id);
+
+    if (get->flags & ~(uint32_t)UAPI_HWPT_GET_DIRTY_NO_CLEAR || get->reserved)
+        return -EOPNOTSUPP;
+    if (!hwpt)
+        return -ENOENT;
+    return sim_hwpt_read_dirty(hwpt, get);
 }
 
 static const struct {
@@ -230,6 +280,9 @@ static const struct {
     {UAPI_IOMMU_IOAS_COPY,        40, sizeof(struct uapi_ioas_copy),        ioas_copy    },
     {UAPI_IOMMU_IOAS_UNMAP,       24, sizeof(struct uapi_ioas_unmap),       ioas_unmap   },
     {UAPI_IOMMU_HWPT_ALLOC,       24, sizeof(struct uapi_hwpt_alloc),       hwpt_alloc   },
+    {UAPI_IOMMU_GET_HW_INFO,      32, sizeof(struct uapi_hw_info),          get_hw_info  },
+    {UAPI_IOMMU_HWPT_SET_DIRTY,   16, sizeof(struct uapi_hwpt_set_dirty),   set_dirty    },
+    {UAPI_IOMMU_HWPT_GET_DIRTY,   48, sizeof(struct uapi_hwpt_get_dirty),   get_dirty    },
 };
 
 /* user_size: how long the caller says that the struct is. */

@@ -1,7 +1,4 @@
 /*
- * Written pages are bits in blocks, which are made when a page of theirs is written first: what
- * is logged may be the whole address space.
- *
  * A driver is as strict as the strictest of Linux: a report must lie within one logged range, and
  * begins and ends at whole words of its log, or at the range's end (pds).
  */
@@ -9,8 +6,6 @@
 
 #include <errno.h>
 #include <linux/vfio.h>
-#include <search.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bridge/sim/sim_device.h"
@@ -19,42 +14,8 @@
 
 enum {
     WORD_BITS = 64,
-    BLOCK_WORDS = 512,
-    BLOCK_BITS = BLOCK_WORDS * WORD_BITS,
     MIN_PAGE = 4096,
 };
-
-struct block {
-    uint64_t index; /* of its first page, in blocks */
-    uint64_t words[BLOCK_WORDS];
-};
-
-static int compare(const void *a, const void *b)
-{
-    const struct block *x = a, *y = b;
-
-    return (x->index > y->index) - (x->index < y->index);
-}
-
-/* NULL without memory. */
-static struct block *find_or_add(struct sim_log *log, uint64_t index)
-{
-    const struct block key = {.index = index};
-    struct block *const *node = tfind(&key, &log->blocks, compare);
-    struct block *block;
-
-    if (node)
-        return *node;
-    block = calloc(1, sizeof(*block));
-    if (!block)
-        return NULL;
-    block->index = index;
-    if (!tsearch(block, &log->blocks, compare)) {
-        free(block);
-        return NULL;
-    }
-    return block;
-}
 
 static bool is_logged(const struct sim_log *log, uint64_t first, uint64_t last)
 {
@@ -70,23 +31,15 @@ void sim_log_write(struct sim_log *log, uint64_t iova, size_t len)
     if (!log->active || !len)
         return;
     for (uint64_t n = iova / log->page_size; n <= (iova + len - 1) / log->page_size; n++) {
-        struct block *block;
-
-        if (!is_logged(log, n * log->page_size, n * log->page_size + (log->page_size - 1)))
-            continue;
-        block = find_or_add(log, n / BLOCK_BITS);
-        if (block)
-            block->words[n % BLOCK_BITS / WORD_BITS] |= UINT64_C(1) << n % WORD_BITS;
-        else
-            log->lost = true;
+        if (is_logged(log, n * log->page_size, n * log->page_size + (log->page_size - 1)))
+            sim_dirty_add(&log->written, n, n);
     }
 }
 
 static void forget(struct sim_log *log)
 {
-    tdestroy(log->blocks, free);
-    log->blocks = NULL;
-    log->active = log->lost = false;
+    sim_dirty_forget(&log->written);
+    log->active = false;
 }
 
 void sim_log_close(struct sim_device *dev)
@@ -187,49 +140,20 @@ int sim_log_stop(struct sim_device *dev, uint32_t flags, void *data, size_t args
     return 0;
 }
 
-/* A report on its way through the blocks. */
+/* A report on its way through the pages. */
 struct report {
-    const struct sim_log *log;
-    const struct vfio_device_feature_dma_logging_report *args;
+    uint64_t log_page;
+    struct sim_bitmap bitmap;
+    uint64_t last;
 };
 
-/* Bits are set and none is cleared. */
-static void set_bits(const struct vfio_device_feature_dma_logging_report *args, uint64_t first,
-                     uint64_t last)
-{
-    uint64_t *bitmap = (uint64_t *)(uintptr_t)args->bitmap;
-
-    for (uint64_t n = (first - args->iova) / args->page_size;
-         n <= (last - args->iova) / args->page_size; n++)
-        bitmap[n / WORD_BITS] |= UINT64_C(1) << n % WORD_BITS;
-}
-
 /* A page that is partly in the range of the report is cleared as a whole. */
-static void report_word(const struct report *r, uint64_t first_page, uint64_t *word)
+static void report_page(void *arg, uint64_t page)
 {
-    const uint64_t size = r->log->page_size;
-    const uint64_t report_first = r->args->iova, report_last = r->args->iova + r->args->length - 1;
+    const struct report *r = arg;
+    uint64_t first = page * r->log_page, last = first + (r->log_page - 1);
 
-    for (unsigned bit = 0; bit < WORD_BITS; bit++) {
-        uint64_t first = (first_page + bit) * size, last = first + size - 1;
-
-        if (!(*word >> bit & 1) || last < report_first || first > report_last)
-            continue;
-        set_bits(r->args, first < report_first ? report_first : first, MIN(last, report_last));
-        *word &= ~(UINT64_C(1) << bit);
-    }
-}
-
-static void report_block(const void *node, VISIT visit, void *arg)
-{
-    struct block *block = *(struct block *const *)node;
-
-    if (visit != postorder && visit != leaf)
-        return;
-    for (unsigned i = 0; i < BLOCK_WORDS; i++) {
-        if (block->words[i])
-            report_word(arg, block->index * BLOCK_BITS + (uint64_t)i * WORD_BITS, &block->words[i]);
-    }
+    sim_bitmap_set(&r->bitmap, MAX(first, r->bitmap.iova), MIN(last, r->last));
 }
 
 static bool is_reportable(const struct sim_log *log, uint64_t first, uint64_t last)
@@ -248,7 +172,11 @@ static bool is_reportable(const struct sim_log *log, uint64_t first, uint64_t la
 
 static int report(struct sim_log *log, const struct vfio_device_feature_dma_logging_report *args)
 {
-    struct report r = {.log = log, .args = args};
+    struct report r = {
+        log->page_size,
+        {args->iova, args->page_size, args->bitmap},
+        args->iova + (args->length - 1)
+    };
 
     if (args->page_size < MIN_PAGE || !is_pow2(args->page_size))
         return -EINVAL;
@@ -257,10 +185,8 @@ static int report(struct sim_log *log, const struct vfio_device_feature_dma_logg
     if (!log->active || !args->length ||
         !is_reportable(log, args->iova, args->iova + args->length - 1))
         return -EINVAL;
-    if (log->lost)
-        set_bits(args, args->iova, args->iova + args->length - 1);
-    else
-        twalk_r(log->blocks, report_block, &r);
+    sim_dirty_each(&log->written, args->iova / log->page_size, r.last / log->page_size, true,
+                   report_page, &r);
     return 0;
 }
 

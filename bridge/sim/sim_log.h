@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/sim/sim_dirty.h"
 #include "bridge/sim/sim_feature.h"
 
 enum {
@@ -25,11 +26,10 @@ struct sim_log {
     uint64_t fixed_page; /* the only page size it can do; 0: any */
 
     bool active;
-    bool lost; /* there was no memory to note a page: all of them count as written */
     uint64_t page_size;
     unsigned n_ranges;
     struct sim_log_range ranges[SIM_LOG_MAX_RANGES];
-    void *blocks; /* of pages that were written */
+    struct sim_dirty written;
 };
 
 /* len bytes at iova were written. With dma->lock held. */

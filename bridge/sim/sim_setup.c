@@ -251,6 +251,21 @@ void sim_set_eeh(struct sim *sim, bool eeh)
     sim->eeh = eeh;
 }
 
+void sim_set_dirty_tracking(struct sim *sim, bool able)
+{
+    sim->dirty_tracking = able;
+}
+
+void sim_set_iommu_page(struct sim *sim, uint64_t size)
+{
+    sim->iommu_page = size;
+}
+
+void sim_set_pinned_only(struct sim *sim, bool on)
+{
+    sim->pinned_only = on;
+}
+
 void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd)
 {
     sim->iommufd = iommufd;

@@ -15,7 +15,6 @@
 #define PGSIZES UINT64_C(0x40201000)
 
 enum {
-    MAX_DIRTY_BITMAP = 1 << 28,
     MAP_PROT = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
     UNMAP_FLAGS =
         VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP | VFIO_DMA_UNMAP_FLAG_ALL | VFIO_DMA_UNMAP_FLAG_VADDR,
@@ -69,7 +68,7 @@ static void fill_caps(struct caps *caps, unsigned avail)
         .migration.header =
             cap_header(VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, offsetof(struct caps, avail)),
         .migration.pgsize_bitmap = SIM_PAGE,
-        .migration.max_dirty_bitmap_size = MAX_DIRTY_BITMAP,
+        .migration.max_dirty_bitmap_size = SIM_TYPE1_MAX_BITMAP,
         .avail.header = cap_header(VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, offsetof(struct caps, iova)),
         .avail.avail = avail,
         .iova.header = cap_header(VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, 0),
@@ -133,8 +132,9 @@ static int check_unmap(const struct vfio_iommu_type1_dma_unmap *unmap)
 {
     if (unmap->argsz < sizeof(*unmap) || unmap->flags & ~(uint32_t)UNMAP_FLAGS)
         return -EINVAL;
-    /* Without dirty tracking there is no bitmap to be had. */
-    if (unmap->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP)
+    if (unmap->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP &&
+        (unmap->flags != VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP ||
+         unmap->argsz < sizeof(*unmap) + sizeof(struct vfio_bitmap)))
         return -EINVAL;
     if (unmap->flags & VFIO_DMA_UNMAP_FLAG_ALL)
         return unmap->iova || unmap->size ? -EINVAL : 0;
@@ -147,6 +147,7 @@ static int check_unmap(const struct vfio_iommu_type1_dma_unmap *unmap)
 static int unmap_dma(struct sim_iommu *iommu, void *arg)
 {
     struct vfio_iommu_type1_dma_unmap unmap;
+    struct vfio_bitmap bitmap;
     uint64_t last, unmapped;
     int ret = sim_copy_in(&unmap, arg, sizeof(unmap));
 
@@ -156,6 +157,12 @@ static int unmap_dma(struct sim_iommu *iommu, void *arg)
         return ret;
     /* ALL: the size is 0, and so the last byte is that of the whole. */
     last = unmap.iova + (unmap.size - 1);
+    if (unmap.flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) {
+        memcpy(&bitmap, (char *)arg + sizeof(unmap), sizeof(bitmap));
+        ret = sim_type1_read_unmapped(iommu, &bitmap, unmap.iova, last);
+    }
+    if (ret)
+        return ret;
     if (unmap.flags & VFIO_DMA_UNMAP_FLAG_VADDR)
         ret = sim_iommu_invalidate_vaddr(iommu, unmap.iova, last, &unmapped);
     else if (unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL)
@@ -177,6 +184,8 @@ static int dispatch(struct sim_iommu *iommu, unsigned long request, void *arg)
         return map_dma(iommu, arg);
     case VFIO_IOMMU_UNMAP_DMA:
         return unmap_dma(iommu, arg);
+    case VFIO_IOMMU_DIRTY_PAGES:
+        return sim_type1_dirty_pages(iommu, arg);
     default:
         return -ENOTTY;
     }

@@ -21,6 +21,13 @@ SAME_NUMBER(UAPI_IOMMU_IOAS_IOVA_RANGES, IOMMU_IOAS_IOVA_RANGES);
 SAME_NUMBER(UAPI_IOMMU_IOAS_MAP, IOMMU_IOAS_MAP);
 SAME_NUMBER(UAPI_IOMMU_IOAS_UNMAP, IOMMU_IOAS_UNMAP);
 SAME_NUMBER(UAPI_IOMMU_HWPT_ALLOC, IOMMU_HWPT_ALLOC);
+SAME_NUMBER(UAPI_IOMMU_GET_HW_INFO, IOMMU_GET_HW_INFO);
+SAME_NUMBER(UAPI_IOMMU_HWPT_SET_DIRTY, IOMMU_HWPT_SET_DIRTY_TRACKING);
+SAME_NUMBER(UAPI_IOMMU_HWPT_GET_DIRTY, IOMMU_HWPT_GET_DIRTY_BITMAP);
+SAME_NUMBER(UAPI_HWPT_ALLOC_DIRTY_TRACKING, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
+SAME_NUMBER(UAPI_HW_CAP_DIRTY_TRACKING, IOMMU_HW_CAP_DIRTY_TRACKING);
+SAME_NUMBER(UAPI_HWPT_DIRTY_ENABLE, IOMMU_HWPT_DIRTY_TRACKING_ENABLE);
+SAME_NUMBER(UAPI_HWPT_GET_DIRTY_NO_CLEAR, IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR);
 SAME_NUMBER(UAPI_IOMMU_IOAS_MAP_FILE, IOMMU_IOAS_MAP_FILE);
 SAME_NUMBER(UAPI_VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_BIND_IOMMUFD);
 SAME_NUMBER(UAPI_VFIO_BIND_TOKEN, VFIO_DEVICE_BIND_FLAG_TOKEN);
@@ -100,6 +107,29 @@ SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, data_type);
 SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, data_len);
 SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, data_uptr);
 SAME_FIELD(uapi_hwpt_alloc, iommu_hwpt_alloc, fault_id);
+
+SAME_SIZE(uapi_hw_info, iommu_hw_info);
+SAME_FIELD(uapi_hw_info, iommu_hw_info, size);
+SAME_FIELD(uapi_hw_info, iommu_hw_info, flags);
+SAME_FIELD(uapi_hw_info, iommu_hw_info, dev_id);
+SAME_FIELD(uapi_hw_info, iommu_hw_info, data_len);
+SAME_FIELD(uapi_hw_info, iommu_hw_info, data_uptr);
+SAME_FIELD(uapi_hw_info, iommu_hw_info, out_data_type);
+SAME_FIELD(uapi_hw_info, iommu_hw_info, out_capabilities);
+
+SAME_SIZE(uapi_hwpt_set_dirty, iommu_hwpt_set_dirty_tracking);
+SAME_FIELD(uapi_hwpt_set_dirty, iommu_hwpt_set_dirty_tracking, size);
+SAME_FIELD(uapi_hwpt_set_dirty, iommu_hwpt_set_dirty_tracking, flags);
+SAME_FIELD(uapi_hwpt_set_dirty, iommu_hwpt_set_dirty_tracking, hwpt_id);
+
+SAME_SIZE(uapi_hwpt_get_dirty, iommu_hwpt_get_dirty_bitmap);
+SAME_FIELD(uapi_hwpt_get_dirty, iommu_hwpt_get_dirty_bitmap, size);
+SAME_FIELD(uapi_hwpt_get_dirty, iommu_hwpt_get_dirty_bitmap, hwpt_id);
+SAME_FIELD(uapi_hwpt_get_dirty, iommu_hwpt_get_dirty_bitmap, flags);
+SAME_FIELD(uapi_hwpt_get_dirty, iommu_hwpt_get_dirty_bitmap, iova);
+SAME_FIELD(uapi_hwpt_get_dirty, iommu_hwpt_get_dirty_bitmap, length);
+SAME_FIELD(uapi_hwpt_get_dirty, iommu_hwpt_get_dirty_bitmap, page_size);
+SAME_FIELD(uapi_hwpt_get_dirty, iommu_hwpt_get_dirty_bitmap, data);
 
 SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, argsz);
 SAME_FIELD(uapi_vfio_bind_iommufd, vfio_device_bind_iommufd, flags);

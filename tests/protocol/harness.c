@@ -239,6 +239,16 @@ int harness_setup(void **state)
     return 0;
 }
 
+int harness_setup_device_log(void **state)
+{
+    struct harness *h = harness_new();
+
+    h->settings.dirty_source = CONFIG_DIRTY_DEVICE;
+    harness_start(h);
+    *state = h;
+    return 0;
+}
+
 int harness_teardown(void **state)
 {
     harness_stop(*state);

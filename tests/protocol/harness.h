@@ -59,6 +59,9 @@ int harness_setup(void **state);
 /* Stops it, and asserts that it left nothing behind: no descriptor, no mapping, no file. */
 int harness_teardown(void **state);
 
+/* The same, of a server that takes the device's own log of its writes or none. */
+int harness_setup_device_log(void **state);
+
 #define harness_test(f) cmocka_unit_test_setup_teardown(f, harness_setup, harness_teardown)
 
 /* The same for a test that sets the server up itself, between these two. */

@@ -1,6 +1,6 @@
 /*
- * The log of DMA writes: DMA_LOGGING_START, STOP and REPORT, over the device's own log and over the
- * policy that guesses.
+ * The log of DMA writes: DMA_LOGGING_START, STOP and REPORT, over the device's own log alone and
+ * over the policy that guesses. What all sources have in common is in test_dirty_sources.c.
  */
 #include <errno.h>
 #include <linux/vfio.h>
@@ -431,6 +431,7 @@ static void guess(void **state)
 
     (void)state;
     h->settings.guess_dirty = true;
+    h->settings.dirty_source = CONFIG_DIRTY_DEVICE;
     harness_start(h);
     assert_int_equal(sim_set_dma_log(h->machine.sim, h->bdf, false, 0), 0);
     assert_int_equal(sim_set_migration(h->machine.sim, h->bdf, &(struct sim_migration_setup){0}),
@@ -464,11 +465,14 @@ static void guess(void **state)
     harness_stop(h);
 }
 
+#define device_test(f)                                                                             \
+    cmocka_unit_test_setup_teardown(f, harness_setup_device_log, harness_teardown)
+
 static const struct CMUnitTest tests[] = {
-    harness_test(pages),     harness_test(parts),        harness_test(rounded_ranges),
-    harness_test(holes),     harness_test(no_ranges),    harness_test(no_ranges_but_some),
-    harness_test(capacity),  harness_test(kernel_fails), harness_test(unmapped),
-    harness_test(errors),    harness_test(model),        harness_test(no_source),
+    device_test(pages),      device_test(parts),        device_test(rounded_ranges),
+    device_test(holes),      device_test(no_ranges),    device_test(no_ranges_but_some),
+    device_test(capacity),   device_test(kernel_fails), device_test(unmapped),
+    device_test(errors),     device_test(model),        device_test(no_source),
     cmocka_unit_test(guess),
 };
 

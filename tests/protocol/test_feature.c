@@ -225,7 +225,7 @@ static void no_reset(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    harness_test(refusals),
+    cmocka_unit_test_setup_teardown(refusals, harness_setup_device_log, harness_teardown),
     harness_test(descriptors_are_refused),
     harness_test(without_reply),
     harness_test(reset_with_payload),

@@ -587,7 +587,7 @@ static void others_are_served(void **state)
 
 static const struct CMUnitTest tests[] = {
     harness_test(features),
-    harness_test(flags_are_masked),
+    cmocka_unit_test_setup_teardown(flags_are_masked, harness_setup_device_log, harness_teardown),
     harness_test(changes),
     harness_test(changes_fail),
     harness_test(migrations),

@@ -89,12 +89,70 @@ static void test_runs(void **state)
     assert_false(dirty_bitmap_next(&b, &n, &first, &last));
 }
 
+/* Bit by bit: what a page of the one says of addresses in the range is in the other's pages. */
+static void merge_once(unsigned from_shift, unsigned to_shift, bool aligned)
+{
+    uint64_t from_words[WORDS], to_words[WORDS] = {0}, before[WORDS];
+    struct dirty_bitmap from = {.page_size = UINT64_C(1) << from_shift, .words = from_words};
+    struct dirty_bitmap to = {.page_size = UINT64_C(1) << to_shift, .words = to_words};
+    uint64_t bits = 1 + (uint64_t)rand() % (WORDS * 64), first, last;
+
+    for (unsigned i = 0; i < WORDS; i++)
+        from_words[i] = rand() % 3 ? (uint64_t)rand() * (uint64_t)rand() & (uint64_t)rand() : 0;
+    if (rand() % 4 == 0)
+        from_words[rand() % WORDS] = UINT64_MAX;
+    to_words[rand() % WORDS] = 1;
+    memcpy(before, to_words, sizeof(before));
+    to.first = 64 * 1024;
+    to.last = to.first + (bits - 1) * to.page_size;
+    from.first =
+        aligned ? to.first + (uint64_t)(rand() % 5) * 64 * from.page_size - 128 * from.page_size
+                : to.first + (uint64_t)rand() % 400 - 200;
+    from.last = from.first + WORDS * 64 * from.page_size - 1 - (uint64_t)rand() % from.page_size;
+    first = from.first + (uint64_t)rand() % (WORDS * 64 * from.page_size);
+    last = first + (uint64_t)rand() % (WORDS * 64 * from.page_size);
+    dirty_bitmap_merge(&to, &from, first, last);
+    for (uint64_t i = 0; i < WORDS * 64; i++) {
+        uint64_t low = to.first + i * to.page_size, high = low + to.page_size - 1;
+        bool must = before[i / 64] >> i % 64 & 1, may = must;
+
+        for (uint64_t k = 0; k < WORDS * 64; k++) {
+            uint64_t a = from.first + k * from.page_size, b = a + from.page_size - 1;
+
+            if (!(from_words[k / 64] >> k % 64 & 1) || a > from.last || i >= bits)
+                continue;
+            b = MIN(b, from.last);
+            /* The whole of its page may be told, and what is in the range must. */
+            may |= a <= MIN(high, to.last) && b >= low && a <= last && b >= first;
+            must |= MAX(a, first) <= MIN(high, to.last) && MIN(b, last) >= low &&
+                    MAX(a, first) <= MIN(b, last);
+        }
+        if (must)
+            assert_true(to_words[i / 64] >> i % 64 & 1);
+        if (!may)
+            assert_false(to_words[i / 64] >> i % 64 & 1);
+    }
+}
+
+static void test_merge(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 100; round++) {
+        merge_once(2, 2, true);
+        merge_once(2, 2, false);
+        merge_once(1, 3, round % 2);
+        merge_once(3, 1, round % 2);
+        merge_once(1, 8, true);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_merge),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

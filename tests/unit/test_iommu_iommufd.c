@@ -58,6 +58,8 @@ static int teardown_host(void **state)
     return 0;
 }
 
+static bool hw_info_was_asked;
+
 static void expect_alloc(int ret)
 {
     const struct uapi_ioas_alloc in = {.size = sizeof(in)};
@@ -71,6 +73,7 @@ static void expect_alloc(int ret)
 static int setup(void **state)
 {
     setup_host(state);
+    hw_info_was_asked = false;
     expect_alloc(0);
     assert_int_equal(iommufd_context_create(fake_host_base(f), &context), 0);
     assert_int_equal(iommu_iommufd_create(context, &iommu), 0);
@@ -136,18 +139,31 @@ static void expect_bind(int ret)
                 .in = &bind, .in_len = UAPI_VFIO_BIND_MIN_SIZE, .ret = ret);
 }
 
+/* What the IOMMU can is asked once, after the first bind. */
+static void expect_hw_info(uint64_t capabilities, int ret)
+{
+    const struct uapi_hw_info in = {.size = sizeof(in)};
+    const struct uapi_hw_info out = {.size = sizeof(out), .out_capabilities = capabilities};
+
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CONTEXT, .request = UAPI_IOMMU_GET_HW_INFO, .in = &in,
+                .in_len = sizeof(in), .out = &out, .out_len = sizeof(out), .ret = ret);
+}
+
 static void expect_attach(int ret)
 {
     const struct uapi_vfio_attach_pt in = {.argsz = sizeof(in), .pt_id = IOAS};
     const struct uapi_vfio_attach_pt out = {.argsz = sizeof(out), .pt_id = HWPT};
 
     expect_bind(0);
+    if (!hw_info_was_asked)
+        expect_hw_info(0, -ENOTTY);
+    hw_info_was_asked = true;
     FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CDEV, .request = UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT,
                 .in = &in, .in_len = sizeof(in), .out = &out, .out_len = sizeof(out), .ret = ret);
 }
 
 /* The array itself is the caller's. */
-static void expect_ranges(uint32_t count, uint64_t alignment, int ret)
+static void expect_range_info(uint32_t count, uint64_t alignment, int ret)
 {
     const struct {
         uint32_t size, ioas_id, num_iovas;
@@ -159,9 +175,14 @@ static void expect_ranges(uint32_t count, uint64_t alignment, int ret)
         .out_iova_alignment = alignment,
     };
 
-    expect_attach(0);
     FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CONTEXT, .request = UAPI_IOMMU_IOAS_IOVA_RANGES,
                 .in = &in, .in_len = sizeof(in), .out = &out, .out_len = sizeof(out), .ret = ret);
+}
+
+static void expect_ranges(uint32_t count, uint64_t alignment, int ret)
+{
+    expect_attach(0);
+    expect_range_info(count, alignment, ret);
 }
 
 static const char *log_of_open(const struct sysfs_device *dev, int err)
@@ -193,6 +214,68 @@ static void opens_a_device(void **state)
     expect_ranges(IOMMU_MAX_RANGES + 1, PAGE, -EMSGSIZE);
     assert_int_equal(iommu->ops->open_device(iommu, &device, &fd), 0);
     assert_int_equal(iommu->info.n_ranges, IOMMU_MAX_RANGES);
+    host_close(fake_host_base(f), &fd);
+}
+
+static void expect_hwpt(int ret)
+{
+    const struct uapi_hwpt_alloc in = {
+        .size = sizeof(in),
+        .flags = UAPI_HWPT_ALLOC_DIRTY_TRACKING,
+        .pt_id = IOAS,
+    };
+    struct uapi_hwpt_alloc out = in;
+
+    out.out_hwpt_id = HWPT;
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CONTEXT, .request = UAPI_IOMMU_HWPT_ALLOC, .in = &in,
+                .in_len = sizeof(in), .out = &out, .out_len = sizeof(out), .ret = ret);
+}
+
+/* Attached to the page table with dirty bits where there is one; which goes before the IOAS. */
+static void prefers_dirty_bits(void **state)
+{
+    const struct uapi_vfio_attach_pt attach = {.argsz = sizeof(attach), .pt_id = HWPT};
+    const struct uapi_iommu_destroy destroy = {.size = sizeof(destroy), .id = HWPT};
+    int fd = -1;
+
+    (void)state;
+    hw_info_was_asked = true;
+    expect_bind(0);
+    expect_hw_info(UAPI_HW_CAP_DIRTY_TRACKING, 0);
+    expect_hwpt(0);
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CDEV, .request = UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+                .in = &attach, .in_len = sizeof(attach), .ret = -ENOMEM);
+    assert_null(iommu->info.dirty_source);
+    log_of_open(&device, -ENOMEM);
+    expect_bind(0);
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CDEV, .request = UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+                .in = &attach, .in_len = sizeof(attach));
+    expect_range_info(1, PAGE, 0);
+    assert_int_equal(iommu->ops->open_device(iommu, &device, &fd), 0);
+    assert_non_null(strstr(iommu->info.dirty_source, "HWPT"));
+    host_close(fake_host_base(f), &fd);
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CONTEXT, .request = UAPI_IOMMU_DESTROY, .in = &destroy,
+                .in_len = sizeof(destroy));
+}
+
+/* Without, and when the kernel has none after all, the IOAS does. */
+static void does_without_dirty_bits(void **state)
+{
+    int fd = -1;
+
+    (void)state;
+    hw_info_was_asked = true;
+    expect_bind(0);
+    expect_hw_info(UAPI_HW_CAP_DIRTY_TRACKING, 0);
+    expect_hwpt(-EOPNOTSUPP);
+    FAKE_EXPECT(f, .kind = FAKE_IOCTL, .fd = CDEV, .request = UAPI_VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+                .in = &(const struct uapi_vfio_attach_pt){.argsz = 12, .pt_id = IOAS},
+                .in_len = 12);
+    expect_range_info(1, PAGE, 0);
+    log_capture_start(&capture);
+    assert_int_equal(iommu->ops->open_device(iommu, &device, &fd), 0);
+    assert_non_null(strstr(log_capture_end(&capture), "no page table with them"));
+    assert_null(iommu->info.dirty_source);
     host_close(fake_host_base(f), &fd);
 }
 
@@ -676,6 +759,8 @@ int main(void)
         no_script(container_kind),
         no_script(best_kind),
         scripted(opens_a_device),
+        scripted(prefers_dirty_bits),
+        scripted(does_without_dirty_bits),
         scripted(device_does_not_open),
         scripted(device_does_not_bind),
         scripted(device_does_not_attach),

@@ -620,6 +620,7 @@ static void hwpt_rules(void **state)
     const uint32_t dev = scene.device, ioas = scene.ioas;
     uint32_t hwpt, other;
 
+    sim_set_dirty_tracking(scene.fx->sim, false);
     assert_int_equal(ALLOC_HWPT(.dev_id = dev, .pt_id = ioas, .flags = 2), -EOPNOTSUPP);
     assert_int_equal(ALLOC_HWPT(.dev_id = dev, .pt_id = ioas, .reserved = 1), -EOPNOTSUPP);
     assert_int_equal(ALLOC_HWPT(.dev_id = dev, .pt_id = ioas, .data_len = 1), -EINVAL);
