@@ -53,8 +53,10 @@ static const struct command_row {
      "Show which addresses can be mapped for the device's DMA, how many mappings there can be, "
      "and\n"
      "of which page sizes.",                                                                      cmd_iommu    },
-    {"hot-reset", "[--info]",
-     "Show which devices a reset of the whole slot or bus resets, and (unless --info) reset it.", cmd_hot_reset},
+    {"hot-reset", "[--info | --with OTHER_SOCKET]",
+     "Show which devices a reset of the whole slot or bus resets, and (unless --info) reset it.\n"
+     "--with: two devices there (edu, ivshmem) without a reset of their own; check that each of\n"
+     "them resets both, and that both work on.",                                                  cmd_hot_reset},
     {"watch",     "[--stay]",
      "Have the device until the host wants it back, and tell of errors that it reports; then\n"
      "leave, or with --stay, see that it is taken away.",                                         cmd_watch    },

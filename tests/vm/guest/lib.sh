@@ -14,6 +14,7 @@ shopt -s extglob
 	igb=0000:03:00.0         # sriov
 	second_nvme=0000:03:00.0 # share
 	ivshmem=0000:03:00.0     # p2p
+	bus_edu=0000:03:00.0 bus_edu2=0000:03:00.1 bus_ivshmem=0000:03:00.2 bus_igb=0000:04:00.0 # hotreset
 	group_edu=0000:05:00.0 group_edu2=0000:06:00.0 group_nvme=0000:07:00.0 # group: behind a switch
 }
 
