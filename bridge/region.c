@@ -14,6 +14,7 @@
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
 #include "bridge/peers.h"
+#include "bridge/region_type.h"
 #include "bridge/uapi.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -89,7 +90,7 @@ static int read_region_info(struct device *dev, uint32_t index, struct region_in
         ret = rebuild_caps(region, buf, len, got->cap_offset);
     if (region->caps_len)
         region->flags |= VFIO_REGION_INFO_FLAG_CAPS;
-    return ret;
+    return ret ? ret : region_type_admit(dev->host, dev->fd, &dev->where, index, region);
 }
 
 int region_read_infos(struct device *dev)
@@ -230,5 +231,7 @@ int region_write(struct device *dev, uint32_t index, uint64_t offset, const void
         return ret;
     if (index == VFIO_PCI_CONFIG_REGION_INDEX)
         return write_config(dev, offset, buf, count);
-    return write_bytes(dev, index, offset, buf, count);
+    if (dev->regions[index].edid_max_size)
+        ret = region_type_check_edid(&dev->regions[index], offset, buf, count);
+    return ret ? ret : write_bytes(dev, index, offset, buf, count);
 }

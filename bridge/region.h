@@ -23,13 +23,15 @@ struct region_info {
      */
     void *caps;
     size_t caps_len;
+    uint32_t edid_max_size; /* bytes of EDID that it takes; 0: it is not a display's EDID region */
 };
 
 /* NULL for an index that the device does not have. Lives until the device is closed or reopened. */
 const struct region_info *region_get(const struct device *dev, uint32_t index);
 
 /*
- * Read or write exactly count bytes. -EINVAL: no such region or an offset outside of it;
+ * Read or write exactly count bytes. -EINVAL: no such region, an offset outside of it,
+ * or an EDID's size that can't be;
  * -EACCES: the region can't be read or written; -EIO also while the device's memory decode is
  * off; else the kernel's. Part of a long access may have happened on an error.
  */

@@ -23,6 +23,8 @@ struct sysfs_device {
     bool mediated;
     /* Not of sysfs: the UUID to open it with (vf_token.h), from who has it; "": none. */
     char vf_token[37];
+    /* Nor this: enum region_allow (region_type.h), from who knows whom the device is served to. */
+    unsigned regions;
     char cdev[32]; /* "vfio0", its file below /dev/vfio/devices; "" if it has none */
 };
 

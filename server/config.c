@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "bridge/config_policy.h"
+#include "bridge/region_type.h"
 #include "bridge/sysfs.h"
 #include "bridge/vf_token.h"
 #include "proto/base/arith.h"
@@ -288,6 +289,22 @@ static int set_config_allow(struct config *config, const char *value)
     return set_config_policy(config, "--config-allow", value, false);
 }
 
+static int set_allow_region(struct config *config, const char *value)
+{
+    unsigned allow = region_allow_parse(value, strlen(value));
+
+    if (!config->n_exports) {
+        log_error("--allow-region %s: it comes after the --device that it is for", value);
+        return -EINVAL;
+    }
+    if (!allow) {
+        log_error("--allow-region %s: not one of vga, igd-opregion, igd-bridges", value);
+        return -EINVAL;
+    }
+    config->exports[config->n_exports - 1].regions |= allow;
+    return 0;
+}
+
 static int set_allow_unsafe_noiommu(struct config *config, const char *value)
 {
     (void)value;
@@ -389,6 +406,11 @@ static const struct option_row options[] = {
      "self-test), between commas; such writes are dropped (default vpd,aer,bist)"                                          },
     {"config-allow",         "LIST",         set_config_allow,
      "the same, for what they may change (default vendor,unassigned)"                                                      },
+    {"allow-region",         "REGION",       set_allow_region,
+     "for the export that was named last: a region that clients don't get otherwise, as it shows "
+     "or reaches what is the host's: vga, the legacy addresses of a graphics card; igd-opregion, "
+     "what the firmware has left for Intel's integrated graphics; igd-bridges, registers of the "
+     "host and LPC bridges that its drivers look at; repeat it for more"                                                   },
     {"removal-grace",        "SECONDS",      set_removal_grace,
      "how long a client may keep a device whose driver is being unbound or that is being unplugged "
      "(default 10); then its session ends, and the socket serves the device again when it is back"                         },

@@ -22,6 +22,7 @@ struct export_config {
     bool low_power;              /* clients may let the device sleep */
     unsigned long stable_memory; /* bytes that may stay pinned though unmapped; 0: none */
     unsigned config_denied;      /* enum config_sort of bridge/config_map.h */
+    unsigned regions;            /* enum region_allow of bridge/region_type.h */
 };
 
 enum config_action {

@@ -134,6 +134,7 @@ static int enter_group(struct export *e)
         return ret;
     if (e->config->vf_token)
         snprintf(where.vf_token, sizeof(where.vf_token), "%s", e->config->vf_token);
+    where.regions = e->config->regions;
     kind = choose_iommu(e, &where);
     ret = check_spapr(&where, kind);
     return ret ? ret : group_enter(&e->gd, e->groups, e->host, &where, kind);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_region.h"
 #include "proto/base/arith.h"
 
 enum {
@@ -134,6 +135,7 @@ static bool touches_bars(unsigned offset, unsigned width)
 /* Makes the client's BARs what a device would: size bits are zeros, type bits are fixed. */
 static void fix_bars(struct sim_device *dev)
 {
+    const struct sim_model_region *rom = sim_region_find(dev, VFIO_PCI_ROM_REGION_INDEX);
     struct sim_config *config = &dev->config;
 
     if (!config->bars_written)
@@ -147,7 +149,8 @@ static void fix_bars(struct sim_device *dev)
         if (bar->size && sim_pci_is_64bit(bar))
             i++; /* the upper half is all address */
     }
-    store(config, PCI_ROM_ADDRESS, 4, 0);
+    store(config, PCI_ROM_ADDRESS, 4,
+          rom ? load(config, PCI_ROM_ADDRESS, 4) & (~(rom->size - 1) | PCI_ROM_ADDRESS_ENABLE) : 0);
     config->bars_written = false;
 }
 

@@ -23,6 +23,7 @@
 #include "bridge/sim/sim_hot_reset.h"
 #include "bridge/sim/sim_info.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_region.h"
 #include "bridge/uapi_compat.h"
 #include "proto/base/arith.h"
 
@@ -45,7 +46,7 @@ struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *mo
     sim_pci_init(dev, memory, port);
     sim_migration_init(dev);
     dev->dma.log.missing = model->mediated;
-    if (!sim_bar_create_ram(dev))
+    if (!sim_bar_create_ram(dev) && !sim_region_create(dev))
         dev->state = model->create(dev);
     if (!dev->state) {
         sim_device_free(dev);
@@ -59,6 +60,7 @@ void sim_device_free(struct sim_device *dev)
     if (dev->state)
         dev->model->destroy(dev->state);
     sim_bar_destroy_ram(dev);
+    sim_region_destroy(dev);
     sim_dma_destroy(&dev->dma);
     pthread_mutex_destroy(&dev->lock);
     free(dev);
@@ -211,7 +213,7 @@ ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t of
     uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
     ssize_t ret;
 
-    if (index != VFIO_PCI_CONFIG_REGION_INDEX) {
+    if (index <= VFIO_PCI_BAR5_REGION_INDEX) {
         begin_access(dev);
         ret = sim_bar_read(dev, (unsigned)index, at, buf, len);
         end_access(dev);
@@ -219,7 +221,9 @@ ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t of
     }
     pthread_mutex_lock(&dev->lock);
     sim_power_get(dev);
-    ret = sim_config_read(dev, at, buf, len);
+    ret = index == VFIO_PCI_CONFIG_REGION_INDEX
+              ? sim_config_read(dev, at, buf, len)
+              : sim_region_read(dev, (uint32_t)index, at, buf, len);
     sim_power_put(dev);
     pthread_mutex_unlock(&dev->lock);
     return ret;
@@ -231,7 +235,7 @@ ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, o
     uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
     ssize_t ret;
 
-    if (index != VFIO_PCI_CONFIG_REGION_INDEX) {
+    if (index <= VFIO_PCI_BAR5_REGION_INDEX) {
         begin_access(dev);
         ret = sim_bar_write(dev, (unsigned)index, at, buf, len);
         end_access(dev);
@@ -239,7 +243,9 @@ ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, o
     }
     pthread_mutex_lock(&dev->lock);
     sim_power_get(dev);
-    ret = sim_config_write(dev, at, buf, len);
+    ret = index == VFIO_PCI_CONFIG_REGION_INDEX
+              ? sim_config_write(dev, at, buf, len)
+              : sim_region_write(dev, (uint32_t)index, at, buf, len);
     sim_power_put(dev);
     pthread_mutex_unlock(&dev->lock);
     return ret;

@@ -32,6 +32,7 @@ struct sim_device {
     char name[SIM_NAME_SIZE];  /* its address; a mediated device's UUID */
     int cdev;                  /* the number of its own file */
     char *ram[SIM_MODEL_BARS]; /* what is behind BARs that are RAM */
+    char *region[SIM_MODEL_REGIONS];
 
     /* With sim->lock. */
     struct sim_device *next;

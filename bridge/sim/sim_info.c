@@ -9,6 +9,7 @@
 #include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_info_caps.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_region.h"
 
 int sim_info_get_device(struct sim_device *dev, void *arg)
 {
@@ -26,7 +27,7 @@ int sim_info_get_device(struct sim_device *dev, void *arg)
     /* As the kernel's samples, which reset all the same. */
     if (dev->reset_works && !dev->model->mediated)
         info.flags |= VFIO_DEVICE_FLAGS_RESET;
-    info.num_regions = VFIO_PCI_NUM_REGIONS;
+    info.num_regions = sim_region_count(dev);
     info.num_irqs = VFIO_PCI_NUM_IRQS;
     sim_info_add_caps(dev, arg, &info);
     return sim_copy_out(arg, &info, minsz);
@@ -35,8 +36,16 @@ int sim_info_get_device(struct sim_device *dev, void *arg)
 /* False: there is nothing behind the index. */
 static bool describe_region(const struct sim_device *dev, struct vfio_region_info *info)
 {
+    const struct sim_model_region *region = sim_region_find(dev, info->index);
     const struct sim_model_bar *bar;
 
+    if (region) {
+        info->size = region->size;
+        info->flags = VFIO_REGION_INFO_FLAG_READ;
+        if (!region->read_only)
+            info->flags |= VFIO_REGION_INFO_FLAG_WRITE;
+        return true;
+    }
     if (info->index == VFIO_PCI_CONFIG_REGION_INDEX) {
         info->size = dev->pci.size;
         info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
@@ -63,31 +72,54 @@ static bool has_msix_table(const struct sim_device *dev, const struct vfio_regio
            sim_pci_msix_table(dev, &bar, &start, &end) && bar == info->index;
 }
 
+/* The one capability that a region has; its size, 0 if it has none. */
+static size_t describe_cap(const struct sim_device *dev, const struct vfio_region_info *info,
+                           struct vfio_region_info_cap_type *cap)
+{
+    const struct sim_model_region *region = sim_region_find(dev, info->index);
+
+    cap->header = (struct vfio_info_cap_header){.version = 1};
+    if (region && region->type) {
+        cap->header.id = VFIO_REGION_INFO_CAP_TYPE;
+        cap->type = region->type;
+        cap->subtype = region->subtype;
+        return sizeof(*cap);
+    }
+    cap->header.id = VFIO_REGION_INFO_CAP_MSIX_MAPPABLE;
+    return has_msix_table(dev, info) ? sizeof(cap->header) : 0;
+}
+
+static bool has_index(const struct sim_device *dev, uint32_t index)
+{
+    return index < VFIO_PCI_VGA_REGION_INDEX || sim_region_find(dev, index);
+}
+
 int sim_info_get_region(struct sim_device *dev, void *arg)
 {
-    const struct vfio_info_cap_header mappable = {
-        .id = VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
-        .version = 1,
-    };
+    struct vfio_region_info_cap_type cap;
     struct vfio_region_info info;
+    size_t cap_size;
     int ret = sim_copy_in(&info, arg, sizeof(info));
 
     if (ret)
         return ret;
-    if (info.argsz < sizeof(info) || info.index >= VFIO_PCI_VGA_REGION_INDEX)
+    if (info.argsz < sizeof(info) || !has_index(dev, info.index))
         return -EINVAL;
     info.offset = (uint64_t)info.index << SIM_INFO_REGION_SHIFT;
     if (!describe_region(dev, &info)) {
         info.size = 0;
         info.flags = 0;
-    } else if (has_msix_table(dev, &info)) {
+        return sim_copy_out(arg, &info, sizeof(info));
+    }
+    cap_size = describe_cap(dev, &info, &cap);
+    if (cap_size) {
         info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
         info.cap_offset = 0;
-        if (info.argsz < sizeof(info) + sizeof(mappable)) {
-            info.argsz = sizeof(info) + sizeof(mappable);
+        if (info.argsz < sizeof(info) + cap_size) {
+            info.argsz = (uint32_t)(sizeof(info) + cap_size);
         } else {
             info.cap_offset = sizeof(info);
-            memcpy((char *)arg + sizeof(info), &mappable, sizeof(mappable));
+            memcpy((char *)arg + sizeof(info), &cap, cap_size);
         }
     }
     return sim_copy_out(arg, &info, sizeof(info));

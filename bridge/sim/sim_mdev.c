@@ -6,8 +6,10 @@
  *         RAISE       a write signals the vector of MSI, or asserts INTx
  *         LOWER       a write lowers INTx
  *         SCRATCH     keeps what is written, until a reset
+ *     Region 9, a display's EDID, of 256 bytes at most: what is written there stays
  */
 #include <linux/pci_regs.h>
+#include <linux/vfio.h>
 #include <stdlib.h>
 
 #include "bridge/sim/sim_model.h"
@@ -20,6 +22,9 @@ enum {
 
     ID = 0x7665646d,
     MSI_AT = 0x40,
+
+    EDID_AT = 0x100,
+    EDID_MOST = 0x100,
 };
 
 struct mdev {
@@ -47,6 +52,35 @@ static const uint8_t config_writable[SIM_MODEL_CONFIG] = {
     [MSI_AT + PCI_MSI_FLAGS] = PCI_MSI_FLAGS_ENABLE,
     [MSI_AT + PCI_MSI_ADDRESS_LO] = 0xfc,
     [MSI_AT + PCI_MSI_ADDRESS_LO + 1 ... MSI_AT + PCI_MSI_DATA_64 + 1] = 0xff,
+};
+
+static const struct vfio_region_gfx_edid edid = {
+    .edid_offset = EDID_AT,
+    .edid_max_size = EDID_MOST,
+    .max_xres = 1920,
+    .max_yres = 1080,
+};
+
+static bool is_word(uint64_t offset, size_t at)
+{
+    return offset >= at && offset < at + sizeof(uint32_t);
+}
+
+static bool edid_is_writable(uint64_t offset)
+{
+    return is_word(offset, offsetof(struct vfio_region_gfx_edid, edid_size)) ||
+           is_word(offset, offsetof(struct vfio_region_gfx_edid, link_state)) ||
+           (offset >= EDID_AT && offset < EDID_AT + EDID_MOST);
+}
+
+static const struct sim_model_region edid_region = {
+    .size = 0x1000,
+    .index = VFIO_PCI_NUM_REGIONS,
+    .type = VFIO_REGION_TYPE_GFX,
+    .subtype = VFIO_REGION_SUBTYPE_GFX_EDID,
+    .content = &edid,
+    .content_len = sizeof(edid),
+    .is_writable = edid_is_writable,
 };
 
 static uint64_t mdev_bar_read(void *state, unsigned bar, uint64_t offset, unsigned width)
@@ -120,6 +154,8 @@ const struct sim_model sim_mdev_model = {
     .config = config,
     .config_writable = config_writable,
     .bars[0] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
+    .regions = &edid_region,
+    .n_regions = 1,
     .create = mdev_create,
     .destroy = free,
     .reset = mdev_reset,

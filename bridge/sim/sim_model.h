@@ -17,12 +17,26 @@ struct sim_device;
 enum {
     SIM_MODEL_CONFIG = 4096, /* without PCI Express 256 of it */
     SIM_MODEL_BARS = 6,
+    SIM_MODEL_REGIONS = 8,
 };
 
 struct sim_model_bar {
     uint32_t size;  /* a power of two, 0: none */
     uint32_t flags; /* the register's fixed bits: PCI_BASE_ADDRESS_* */
     bool ram;       /* memory that the machine keeps: the model's functions never see an access */
+};
+
+/* Beyond the BARs (sim_region.h). */
+struct sim_model_region {
+    uint32_t size;
+    uint32_t index; /* VFIO_PCI_ROM_REGION_INDEX, VFIO_PCI_VGA_REGION_INDEX, or from
+                       VFIO_PCI_NUM_REGIONS on */
+    bool read_only;
+    uint32_t type, subtype; /* type 0: its driver does not tell */
+    const void *content;    /* what it begins with; zeros behind, or NULL */
+    size_t content_len;
+    bool (*is_decoded)(uint64_t offset);  /* NULL: all of it */
+    bool (*is_writable)(uint64_t offset); /* what does nothing elsewhere; NULL: all of it */
 };
 
 struct sim_model {
@@ -39,6 +53,8 @@ struct sim_model {
     const uint8_t *config_writable;
     struct sim_model_bar bars[SIM_MODEL_BARS];
     uint32_t atomics; /* that the port above it completes: VFIO_PCI_ATOMIC_COMP* */
+    const struct sim_model_region *regions; /* at most SIM_MODEL_REGIONS */
+    size_t n_regions;
 
     /* The model's state, NULL on failure. Without the lock, before the device is seen. */
     void *(*create)(struct sim_device *dev);

@@ -11,12 +11,18 @@
  *         INTX        1: the line is asserted
  *         SCRATCH     keeps what is written, until a reset
  *     BAR 2: the MSI-X table, and the pending bits at 0x800
+ *     ROM: begins as one does
+ *     VGA: memory at the legacy addresses
+ *     Regions 9 to 11: as of Intel's graphics, the opregion and copies of two bridges' config space
+ *     Regions 12, 13: of a type that nobody knows; of none
  */
 #include <linux/pci_regs.h>
+#include <linux/vfio.h>
 #include <stdlib.h>
 
 #include "bridge/sim/sim_model.h"
 #include "bridge/uapi_compat.h"
+#include "proto/base/arith.h"
 
 enum {
     REG_ID = 0x00,
@@ -99,6 +105,36 @@ static const uint8_t config_writable[SIM_MODEL_CONFIG] = {
     [VSEC_AT + PCI_VNDR_HEADER + 4 ... VSEC_AT + PCI_VNDR_HEADER + 7] = 0xff,
 };
 
+enum {
+    INTEL = VFIO_REGION_TYPE_PCI_VENDOR_TYPE | 0x8086,
+    NOBODYS = VFIO_REGION_TYPE_PCI_VENDOR_TYPE | 0x1234,
+};
+
+static const uint8_t rom[] = {0x55, 0xaa, 4};
+static const char opregion[] = "IntelGraphicsMem";
+static const uint8_t host_bridge[] = {0x86, 0x80, 0x01, 0x59};
+static const uint8_t lpc_bridge[] = {0x86, 0x80, 0x02, 0x59};
+static const char secret[] = "what nobody is told";
+
+static bool is_vga(uint64_t offset)
+{
+    return (offset >= 0xa0000 && offset < 0xc0000) || (offset >= 0x3b0 && offset < 0x3bc) ||
+           (offset >= 0x3c0 && offset < 0x3e0);
+}
+
+static const struct sim_model_region regions[] = {
+    {0x800,   VFIO_PCI_ROM_REGION_INDEX, true,  0,       0,                                      rom,         sizeof(rom),        NULL,   NULL},
+    {0xc0000, VFIO_PCI_VGA_REGION_INDEX, false, 0,       0,                                      NULL,        0,                  is_vga, NULL},
+    {0x2000,  9,                         true,  INTEL,   VFIO_REGION_SUBTYPE_INTEL_IGD_OPREGION, opregion,    sizeof(opregion),
+     NULL,                                                                                                                                NULL},
+    {0x100,   10,                        true,  INTEL,   VFIO_REGION_SUBTYPE_INTEL_IGD_HOST_CFG, host_bridge,
+     sizeof(host_bridge),                                                                                                         NULL,   NULL},
+    {0x100,   11,                        true,  INTEL,   VFIO_REGION_SUBTYPE_INTEL_IGD_LPC_CFG,  lpc_bridge,  sizeof(lpc_bridge),
+     NULL,                                                                                                                                NULL},
+    {0x1000,  12,                        false, NOBODYS, 1,                                      secret,      sizeof(secret),     NULL,   NULL},
+    {0x1000,  13,                        false, 0,       0,                                      secret,      sizeof(secret),     NULL,   NULL},
+};
+
 static uint64_t testdev_bar_read(void *state, unsigned bar, uint64_t offset, unsigned width)
 {
     const struct testdev *t = state;
@@ -169,6 +205,8 @@ const struct sim_model sim_testdev_model = {
     .bars[0] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
     .bars[MSIX_BAR] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
     .atomics = UAPI_VFIO_ATOMIC_COMP32 | UAPI_VFIO_ATOMIC_COMP64,
+    .regions = regions,
+    .n_regions = ARRAY_SIZE(regions),
     .create = testdev_create,
     .destroy = free,
     .reset = testdev_reset,
