@@ -83,6 +83,7 @@ static void close_kernel_device(struct device *dev)
     dirty_forget(dev);
     dev->dirty_told = NULL;
     irq_free_infos(dev);
+    ioeventfd_forget(dev);
     region_free_infos(dev);
     config_policy_forget(dev);
     host_close(dev->host, &dev->fd);

@@ -35,11 +35,12 @@ struct device {
     struct sysfs_device where;
     int fd; /* -1: could not be opened again */
     struct device_info info;
-    struct region_info *regions; /* info.num_regions of them */
-    struct irq_index *irqs;      /* info.num_irqs of them */
-    int err_event, req_event;    /* what ERR and REQ signal, their owner's; -1: nothing */
-    struct peer_device *peer;    /* NULL: no other device reaches this one's BARs */
-    bool no_dma;                 /* bus mastering is kept off until the device is opened again */
+    struct region_info *regions;  /* info.num_regions of them */
+    struct irq_index *irqs;       /* info.num_irqs of them */
+    int err_event, req_event;     /* what ERR and REQ signal, their owner's; -1: nothing */
+    struct peer_device *peer;     /* NULL: no other device reaches this one's BARs */
+    bool no_dma;                  /* bus mastering is kept off until the device is opened again */
+    struct ioeventfd *ioeventfds; /* doorbells that the kernel has been given */
     struct migration_stream stream;
     struct dirty_log *dirty;       /* NULL: off */
     const char *dirty_told;        /* the source that the log has named in this session */
@@ -59,6 +60,9 @@ void irq_free_infos(struct device *dev);
 
 /* Frees what is known of a log that the kernel's device takes with it when it is closed. */
 void dirty_forget(struct device *dev);
+
+/* Frees what is known of doorbells that the kernel's device takes with it when it is closed. */
+void ioeventfd_forget(struct device *dev);
 
 /* Nothing is denied, and what capabilities there are is not known. */
 void config_policy_forget(struct device *dev);

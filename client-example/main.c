@@ -47,6 +47,9 @@ static const struct command_row {
     {"nvme",      "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme     },
+    {"ring",      "REGION OFFSET",
+     "Signal the eventfds of the doorbells there, as KVM does when a guest writes what they are\n"
+     "for, and show what the register reads before and after.",                                   cmd_ring     },
     {"sleep",     "SECONDS",
      "Let the device sleep for so long, then use it: it must have slept, and wake.",              cmd_sleep    },
     {"iommu",     "",

@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "proto/fdset.h"
 #include "proto/version.h"
 #include "proto/wire.h"
 #include "proto/wire_extension.h"
@@ -111,6 +112,18 @@ int vfuc_dma_map(struct vfuc *c, uint64_t iova, uint64_t size, uint32_t flags, i
 /* The range is exactly that of an earlier map. */
 int vfuc_dma_unmap(struct vfuc *c, uint64_t iova, uint64_t size);
 int vfuc_dma_unmap_all(struct vfuc *c);
+
+/* Doorbells of a region: what has to be written where, and the eventfd that has it written. */
+struct vfuc_io_fds {
+    struct vfio_user_sub_region_io_fd *subs; /* count of them */
+    uint32_t count;
+    struct fdset fds; /* subs[i].fd_index is an index of it */
+};
+
+/* GET_REGION_IO_FDS. *io: to be freed, also after an error. */
+int vfuc_region_io_fds(struct vfuc *c, uint32_t region, struct vfuc_io_fds *io);
+/* Closes what is left in its fds. */
+void vfuc_io_fds_free(struct vfuc_io_fds *io);
 
 /*
  * SET_IRQS. flags: one DATA and one ACTION of VFIO_USER_IRQ_SET_*. fds: count descriptors for

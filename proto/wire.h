@@ -144,6 +144,10 @@ enum {
     VFIO_USER_IO_FD_TYPE_IOREGIONFD = 1,
 };
 
+/* flags of an ioeventfd: KVM_IOEVENTFD_FLAG_* of <linux/kvm.h> */
+#define VFIO_USER_IO_FD_DATAMATCH (1u << 0)
+#define VFIO_USER_IO_FD_PIO       (1u << 1)
+
 struct vfio_user_irq_info {
     uint32_t argsz;
     uint32_t flags;

@@ -240,6 +240,65 @@ static int set_allow_low_power(struct config *config, const char *value)
     return 0;
 }
 
+/* The next number of "A:B:C", whose end is moved on behind it and its colon. */
+static bool next_number(const char **at, bool last, uint64_t *value)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)**at))
+        return false;
+    errno = 0;
+    *value = strtoull(*at, &end, 0);
+    *at = end + !last;
+    return !errno && *end == (last ? '\0' : ':');
+}
+
+static bool parse_doorbell(const char *value, struct doorbell *bell)
+{
+    uint64_t region, width;
+
+    if (!next_number(&value, false, &region) || !next_number(&value, false, &bell->offset) ||
+        !next_number(&value, false, &width) || !next_number(&value, true, &bell->data))
+        return false;
+    if (region > 5 || !is_pow2(width) || width > 8 || bell->offset % width ||
+        (width < 8 && bell->data >> (8 * width)))
+        return false;
+    bell->region = (uint32_t)region;
+    bell->width = (uint32_t)width;
+    return true;
+}
+
+static int set_doorbell(struct config *config, const char *value)
+{
+    struct export_config *e;
+    struct doorbell bell;
+
+    if (!config->n_exports) {
+        log_error("--doorbell %s: it comes after the --device that it is for", value);
+        return -EINVAL;
+    }
+    e = &config->exports[config->n_exports - 1];
+    if (!parse_doorbell(value, &bell)) {
+        log_error("--doorbell %s: not REGION:OFFSET:WIDTH:DATA: a BAR from 0 to 5, an offset that "
+                  "is a multiple of the width of 1, 2, 4 or 8 bytes, and what fits in that",
+                  value);
+        return -EINVAL;
+    }
+    for (unsigned i = 0; i < e->n_doorbells; i++) {
+        if (e->doorbells[i].region == bell.region && e->doorbells[i].offset == bell.offset &&
+            e->doorbells[i].width == bell.width && e->doorbells[i].data == bell.data) {
+            log_error("--doorbell %s is given twice for one device", value);
+            return -EINVAL;
+        }
+    }
+    if (e->n_doorbells == CONFIG_MAX_DOORBELLS) {
+        log_error("--doorbell %s: more than %d of one device", value, CONFIG_MAX_DOORBELLS);
+        return -EINVAL;
+    }
+    e->doorbells[e->n_doorbells++] = bell;
+    return 0;
+}
+
 /* *sorts: those that are named between commas. */
 static int parse_sorts(const char *option, const char *value, unsigned *sorts)
 {
@@ -399,6 +458,10 @@ static const struct option_row options[] = {
     {"allow-low-power",      NULL,           set_allow_low_power,
      "for the export that was named last: clients may let the device sleep while they do not use "
      "it; waking it takes its time, and so does whatever it shares power with"                                             },
+    {"doorbell",             "DOORBELL",     set_doorbell,
+     "REGION:OFFSET:WIDTH:DATA, for the export that was named last: writes of DATA, WIDTH bytes at "
+     "OFFSET of BAR REGION, are offered to clients as an eventfd (GET_REGION_IO_FDS), by which KVM "
+     "rings the device without a message; repeat it for more"                                                              },
     {"config-deny",          "LIST",         set_config_deny,
      "for the export that was named last: what writes to its config space may not change, of vpd "
      "(the device's persistent memory), vendor (capabilities of the vendor's own), unassigned "

@@ -10,8 +10,15 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "bridge/doorbell.h"
 #include "proto/base/log.h"
+#include "proto/limits.h"
 #include "server/quota.h"
+
+enum {
+    /* Of one device: as many descriptors as a reply carries. */
+    CONFIG_MAX_DOORBELLS = LIMIT_MSG_FDS,
+};
 
 /* One device and where it is served. */
 struct export_config {
@@ -23,6 +30,8 @@ struct export_config {
     unsigned long stable_memory; /* bytes that may stay pinned though unmapped; 0: none */
     unsigned config_denied;      /* enum config_sort of bridge/config_map.h */
     unsigned regions;            /* enum region_allow of bridge/region_type.h */
+    struct doorbell doorbells[CONFIG_MAX_DOORBELLS];
+    unsigned n_doorbells;
 };
 
 enum config_action {

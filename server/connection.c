@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -50,6 +51,9 @@ struct connection {
     /* The reply; out_len > out_sent: the socket has not taken all of it. */
     uint8_t *out;
     size_t out_size, out_len, out_sent;
+    /* Its descriptors, which go with its first byte, if the socket has not taken that yet. */
+    int out_fds[LIMIT_MSG_FDS];
+    unsigned n_out_fds;
 };
 
 static void mark_closed(struct connection *c)
@@ -260,6 +264,25 @@ static void on_readable(evutil_socket_t sock, short what, void *arg)
     tell_if_closed(c);
 }
 
+static void drop_out_fds(struct connection *c)
+{
+    while (c->n_out_fds)
+        fd_close(&c->out_fds[--c->n_out_fds]);
+}
+
+static int keep_out_fds(struct connection *c, const int *fds, unsigned nfds)
+{
+    assert(nfds <= LIMIT_MSG_FDS);
+    for (unsigned i = 0; i < nfds; i++) {
+        int copy = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+
+        if (copy < 0)
+            return -errno;
+        c->out_fds[c->n_out_fds++] = copy;
+    }
+    return 0;
+}
+
 /* Sends what is left of the reply. The socket's refusal ends the connection. */
 static void flush(struct connection *c, const int *fds, unsigned nfds)
 {
@@ -275,6 +298,8 @@ static void flush(struct connection *c, const int *fds, unsigned nfds)
         return;
     }
     c->out_sent += (size_t)n;
+    if (n)
+        drop_out_fds(c);
 }
 
 static void on_writable(evutil_socket_t sock, short what, void *arg)
@@ -283,7 +308,7 @@ static void on_writable(evutil_socket_t sock, short what, void *arg)
 
     (void)sock;
     (void)what;
-    flush(c, NULL, 0);
+    flush(c, c->out_fds, c->n_out_fds);
     if (c->state == OPEN && c->out_len == c->out_sent) {
         event_del(c->writable);
         event_add(c->readable, NULL);
@@ -343,6 +368,7 @@ void connection_free(struct connection *c)
     if (c->drained)
         event_free(c->drained);
     fdset_close(&c->fds);
+    drop_out_fds(c);
     fd_close(&c->sock);
     free(c->in);
     free(c->out);
@@ -386,6 +412,14 @@ void connection_reply(struct connection *c, const struct vfio_user_header *hdr, 
     c->out_len = HEADER + len;
     c->out_sent = 0;
     flush(c, fds, nfds);
+    if (c->state == OPEN && !c->out_sent) {
+        int ret = keep_out_fds(c, fds, nfds);
+
+        if (ret) {
+            log_peer_warning("no descriptors for a reply to the client: %s", strerror(-ret));
+            mark_closed(c);
+        }
+    }
     if (c->state == OPEN && c->out_sent < c->out_len) {
         event_del(c->readable);
         event_add(c->writable, NULL);

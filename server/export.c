@@ -12,6 +12,7 @@
 
 #include "auth/peer.h"
 #include "bridge/config_policy.h"
+#include "bridge/ioeventfd.h"
 #include "bridge/irq_relay.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -186,6 +187,8 @@ int export_create(struct export **out, const struct export_config *config,
     if (!ret) {
         turn_take(&e->gd.turn);
         ret = enter_group(e);
+        if (!ret)
+            ret = ioeventfd_check(e->gd.device, config->doorbells, config->n_doorbells);
         turn_give_back(&e->gd.turn);
     }
     if (ret) {
@@ -478,7 +481,8 @@ static uint64_t offered_pgsizes(const struct iommu_info *info)
     return info->pgsizes & ~(uint64_t)4095;
 }
 
-static void begin_session(struct client *c, const struct version_caps *agreed)
+static void begin_session(struct client *c, const struct version_caps *proposed,
+                          const struct version_caps *agreed)
 {
     struct export *e = c->export;
 
@@ -494,6 +498,9 @@ static void begin_session(struct client *c, const struct version_caps *agreed)
         .low_power = e->config->low_power,
         .dirty_sources = session_dirty_sources(e->settings),
         .stable_memory = e->config->stable_memory,
+        .max_fds = (uint32_t)MIN(proposed->max_msg_fds, (uint64_t)LIMIT_MSG_FDS),
+        .doorbells = e->config->doorbells,
+        .n_doorbells = e->config->n_doorbells,
         .quota = e->quota,
     };
     config_policy_deny(e->gd.device, e->config->config_denied);
@@ -542,7 +549,7 @@ static int negotiate(struct client *c, const struct message *msg)
         return -ENOMEM;
     }
     memcpy(reply, payload, len);
-    begin_session(c, &agreed);
+    begin_session(c, &proposed, &agreed);
     hdr = codec_reply_header(&msg->hdr, 0, (uint32_t)len);
     connection_reply(c->connection, &hdr, len, NULL, 0);
     return 0;

@@ -61,25 +61,6 @@ int handle_region_info(struct session *s, struct request *req)
     return 0;
 }
 
-int handle_region_io_fds(struct session *s, struct request *req)
-{
-    struct vfio_user_region_io_fds out;
-    void *reply;
-    int ret = validate_region_io_fds(req->payload, req->len, &out);
-
-    if (ret)
-        return ret;
-    if (!find_region(s, out.index))
-        return -EINVAL;
-    reply = request_reply(req, sizeof(out));
-    if (!reply)
-        return -ENOMEM;
-    /* No part of a region is reachable by a descriptor: an empty list. */
-    out = (struct vfio_user_region_io_fds){.argsz = sizeof(out), .index = out.index};
-    memcpy(reply, &out, sizeof(out));
-    return 0;
-}
-
 /*
  * EIO means that the device did not answer: its memory decode is off, or it is gone. A bus then
  * reads all ones and drops writes, and that is what a client's guest can deal with; an error

@@ -21,7 +21,6 @@ int handle_hot_reset(struct session *s, struct request *req);
 
 /* handle_region.c */
 int handle_region_info(struct session *s, struct request *req);
-int handle_region_io_fds(struct session *s, struct request *req);
 int handle_region_read(struct session *s, struct request *req);
 int handle_region_write(struct session *s, struct request *req);
 /* The same two of a device that is not there any more; they use no session. */
@@ -29,6 +28,9 @@ int handle_region_read_gone(struct session *s, struct request *req);
 int handle_region_write_gone(struct session *s, struct request *req);
 /* Entries are carried out in order up to the first that fails; the reply counts those before it. */
 int handle_region_write_multi(struct session *s, struct request *req);
+
+/* handle_io_fds.c */
+int handle_region_io_fds(struct session *s, struct request *req);
 
 /* handle_irq.c */
 int handle_irq_info(struct session *s, struct request *req);

@@ -5,6 +5,7 @@
 
 #include "bridge/config_space.h"
 #include "bridge/dirty.h"
+#include "bridge/ioeventfd.h"
 #include "bridge/irq.h"
 #include "bridge/migration.h"
 #include "bridge/reset.h"
@@ -117,6 +118,7 @@ enum session_end session_teardown(struct session *s)
     device_leave_peers(s->device);
     broken = failed("stopping DMA", config_space_stop_dma(s->device));
     failed("disabling interrupts", irq_disable_all(s->device));
+    failed("taking away the doorbells", ioeventfd_end(s->device));
     failed("ending the dirty log", dirty_stop(s->device));
     migration_end_stream(s->device);
     unreset = !session_can_reset(s) || reset(s, GROUP_RESET_IDLE);

@@ -12,6 +12,7 @@
 #include "server/quota.h"
 
 struct config;
+struct doorbell;
 struct group_device;
 struct group_reset_set;
 
@@ -21,12 +22,15 @@ struct session {
     struct address_space *as;
     struct peer peer;
     struct version_caps agreed;
+    uint32_t max_fds;       /* that the client takes in a message, at most LIMIT_MSG_FDS */
     bool strict_dma;        /* memory without a descriptor is refused */
     bool low_power;         /* the client may let the device sleep */
     bool stable_memory;     /* memory may stay pinned when it is unmapped */
     unsigned dirty_sources; /* enum dirty_source: those that may be used */
-    bool removed;           /* the device is given up at the end: it is not opened again */
-    bool gone;              /* nothing answers any more where the device was */
+    const struct doorbell *doorbells; /* the export's, n_doorbells of them */
+    unsigned n_doorbells;
+    bool removed; /* the device is given up at the end: it is not opened again */
+    bool gone;    /* nothing answers any more where the device was */
     struct quota *quota;
     struct quota_amount charged; /* for the mappings in the address space */
 };

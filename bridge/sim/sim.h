@@ -227,6 +227,7 @@ struct sim_device_state {
     unsigned msi_eventfds;  /* vectors of the active MSI or MSI-X set that have one */
     uint32_t migration;     /* enum vfio_device_mig_state */
     bool logging;           /* of its DMA writes */
+    unsigned doorbells;     /* VFIO_DEVICE_IOEVENTFD */
 };
 int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_state *state);
 

@@ -160,6 +160,23 @@ ssize_t sim_bar_write(struct sim_device *dev, unsigned bar, uint64_t offset, con
         .dev = dev, .bar = bar, .offset = offset, .left = len, .write = true, .from = buf});
 }
 
+void sim_bar_poke(struct sim_device *dev, unsigned bar, uint64_t offset, const void *buf,
+                  size_t len)
+{
+    struct access a = {
+        .dev = dev,
+        .bar = bar,
+        .offset = offset,
+        .left = len,
+        .widest = 8,
+        .write = true,
+        .from = buf,
+    };
+
+    while (a.left && !step(&a))
+        ;
+}
+
 void sim_bar_transfer(struct sim_device *dev, unsigned bar, uint64_t offset, void *buf, size_t len,
                       bool write)
 {

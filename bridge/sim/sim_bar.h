@@ -21,6 +21,13 @@ ssize_t sim_bar_write(struct sim_device *dev, unsigned bar, uint64_t offset, con
                       size_t len);
 
 /*
+ * The kernel's own write of one register, dropped where a client's would be an error. With the
+ * device's lock held.
+ */
+void sim_bar_poke(struct sim_device *dev, unsigned bar, uint64_t offset, const void *buf,
+                  size_t len);
+
+/*
  * Another device's access to a memory BAR, within it. RAM is copied, registers are accessed in up
  * to 4 bytes. With the lock of the device that is accessed held.
  */

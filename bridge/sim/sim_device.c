@@ -138,6 +138,7 @@ static void disable(struct sim_device *dev)
     sim_pci_quiesce(dev);
     sim_dmabuf_close(dev);
     sim_irq_close(dev);
+    sim_ioeventfd_close(dev);
     sim_config_close(dev);
     if (dev->reset_works && !dev->model->mediated)
         sim_device_reset(dev);
@@ -169,6 +170,7 @@ static const struct {
     {VFIO_DEVICE_SET_IRQS,        sim_irq_set        },
     {VFIO_DEVICE_RESET,           do_reset           },
     {VFIO_DEVICE_FEATURE,         sim_feature        },
+    {VFIO_DEVICE_IOEVENTFD,       sim_ioeventfd_set  },
 };
 
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg)

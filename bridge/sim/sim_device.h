@@ -14,6 +14,7 @@
 #include "bridge/sim/sim_config.h"
 #include "bridge/sim/sim_dma.h"
 #include "bridge/sim/sim_dmabuf.h"
+#include "bridge/sim/sim_ioeventfd.h"
 #include "bridge/sim/sim_irq.h"
 #include "bridge/sim/sim_migration.h"
 #include "bridge/sim/sim_model.h"
@@ -56,6 +57,7 @@ struct sim_device {
     struct sim_config config;
     struct sim_irq irq;
     struct sim_power power;
+    struct sim_ioeventfds ioeventfds;
     struct sim_dmabufs dmabufs; /* that can be revoked */
     struct sim_migration migration;
 

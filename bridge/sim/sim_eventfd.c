@@ -51,11 +51,10 @@ void sim_eventfd_signal(int fd)
         return;
 }
 
-void sim_eventfd_consume(int fd)
+bool sim_eventfd_consume(int fd)
 {
     uint64_t count;
     struct iovec iov = {.iov_base = &count, .iov_len = sizeof(count)};
 
-    if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) < 0)
-        return; /* somebody was faster */
+    return preadv2(fd, &iov, 1, -1, RWF_NOWAIT) > 0; /* else somebody was faster */
 }

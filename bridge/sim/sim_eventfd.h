@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 struct sim;
 
 /* A duplicate; -EBADF; -EINVAL: no eventfd. */
@@ -15,5 +17,5 @@ void sim_eventfd_put(int *fd);
 /* Adds 1 to the counter. Does not block. fd: may be -1. */
 void sim_eventfd_signal(int fd);
 
-/* Sets the counter to 0. Does not block. */
-void sim_eventfd_consume(int fd);
+/* Sets the counter to 0. Does not block. Returns whether it was not 0 before. */
+bool sim_eventfd_consume(int fd);

@@ -71,6 +71,7 @@ int sim_get_device_state(struct sim *sim, const char *bdf, struct sim_device_sta
         .msi_eventfds = count_msi_eventfds(&dev->irq, intx),
         .migration = dev->migration.state,
         .logging = is_logging(dev),
+        .doorbells = dev->ioeventfds.count,
     };
     pthread_mutex_unlock(&dev->lock);
     return 0;

@@ -92,7 +92,7 @@ static int set_unmask_eventfd(struct sim_device *dev, int fd)
         return eventfd;
     if (irq->unmask >= 0)
         return -EBUSY;
-    ret = sim_irqfd_add(dev, eventfd);
+    ret = sim_irqfd_add(dev, eventfd, SIM_IRQFD_UNMASK);
     if (!ret)
         irq->unmask = steal_fd(&eventfd);
     return ret;

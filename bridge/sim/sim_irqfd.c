@@ -7,7 +7,14 @@
 
 #include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_internal.h"
+#include "bridge/sim/sim_ioeventfd.h"
 #include "proto/base/cleanup.h"
+
+/* The device's address, and in its lowest bit the kind. */
+static uint64_t tag(struct sim_device *dev, enum sim_irqfd_kind kind)
+{
+    return (uint64_t)(uintptr_t)dev | kind;
+}
 
 static void *wait_for_events(void *arg)
 {
@@ -15,12 +22,17 @@ static void *wait_for_events(void *arg)
 
     for (;;) {
         struct epoll_event event;
-        int n = epoll_wait(irqfd->epoll, &event, 1, -1);
+        struct sim_device *dev;
 
-        if (n == 1 && !event.data.ptr)
+        if (epoll_wait(irqfd->epoll, &event, 1, -1) != 1)
+            continue;
+        dev = (struct sim_device *)(uintptr_t)(event.data.u64 & ~UINT64_C(1));
+        if (!dev)
             return NULL;
-        if (n == 1)
-            sim_irq_unmask_event(event.data.ptr);
+        if (event.data.u64 & SIM_IRQFD_DOORBELL)
+            sim_ioeventfd_event(dev);
+        else
+            sim_irq_unmask_event(dev);
     }
 }
 
@@ -28,7 +40,7 @@ int sim_irqfd_start(struct sim *sim)
 {
     cleanup_close_ int epoll = epoll_create1(EPOLL_CLOEXEC);
     cleanup_close_ int stop = eventfd(0, EFD_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 0};
     int ret;
 
     if (epoll < 0 || stop < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, stop, &event) < 0)
@@ -50,9 +62,9 @@ void sim_irqfd_stop(struct sim *sim)
     fd_close(&sim->irqfd.epoll);
 }
 
-int sim_irqfd_add(struct sim_device *dev, int fd)
+int sim_irqfd_add(struct sim_device *dev, int fd, enum sim_irqfd_kind kind)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = dev};
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = tag(dev, kind)};
 
     return epoll_ctl(dev->sim->irqfd.epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }

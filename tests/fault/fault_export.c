@@ -82,8 +82,10 @@ static int start(struct server *s, struct fault_machine *m)
         .config = {.device = "sim:edu",
                    .socket_path = path,
                    .fd = -1,
+                   .doorbells[0] = {.region = 0, .width = 4, .offset = EDU_REG_LIVENESS, .data = 1},
+                   .n_doorbells = 1,
                    .config_denied = CONFIG_DENIED_BY_DEFAULT},
-        .settings = {.socket_mode = 0600, .iommu = iommu},
+        .settings = {.socket_mode = 0600, .iommu = iommu   },
     };
     ret = export_create(&s->export, &s->config, &s->settings, &s->machine);
     if (ret) {
@@ -202,6 +204,22 @@ static void use_interrupt(const struct client *u, uint32_t index)
     succeeded(u, "disable", vfuc_irq_disable(u->c, index));
 }
 
+/* What is written comes back inverted. */
+static void use_doorbell(const struct client *u)
+{
+    int64_t deadline = event_now_ms() + EVENT_TIMEOUT_MS;
+    struct vfuc_io_fds io;
+    uint32_t value = 0;
+
+    if (succeeded(u, "doorbells", vfuc_region_io_fds(u->c, 0, &io)) && io.count == 1) {
+        assert_int_equal(event_signal(io.fds.fd[0]), 0);
+        while (!fault_happened(u->m) && value != ~1u && event_now_ms() < deadline)
+            succeeded(u, "register", edu_read(u->c, EDU_REG_LIVENESS, &value));
+        assert_true(fault_happened(u->m) || value == ~1u);
+    }
+    vfuc_io_fds_free(&io);
+}
+
 /* What a client does in its session; it leaves with an interrupt and a mapping in use. */
 static void use_device(const struct client *u)
 {
@@ -213,6 +231,7 @@ static void use_device(const struct client *u)
               vfuc_region_write(u->c, CONFIG, BEHIND_CAPABILITIES, &value, sizeof(value)));
     if (enable(u) && map_memory(u)) {
         transfer(u);
+        use_doorbell(u);
         use_interrupt(u, INTX);
         use_interrupt(u, MSI);
         succeeded(u, "unmap", vfuc_dma_unmap(u->c, RAM, RAM_SIZE));

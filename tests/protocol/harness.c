@@ -113,7 +113,8 @@ static bool is_idle(const struct harness *h)
 
     return stats.devices == 1 && !stats.mappings && !stats.pinned_bytes && !stats.streams &&
            !device.bus_master && !device.dma_running && !device.intx_eventfd &&
-           !device.msi_eventfds && !device.logging && device.migration == VFIO_DEVICE_STATE_RUNNING;
+           !device.msi_eventfds && !device.logging && !device.doorbells &&
+           device.migration == VFIO_DEVICE_STATE_RUNNING;
 }
 
 void harness_await_idle(const struct harness *h)

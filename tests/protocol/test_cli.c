@@ -241,6 +241,14 @@ static const struct mistake {
             "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3", "--device", "sim:edu"),
     MISTAKE("it takes no VF token", "--device", "sim:edu", "--vf-token",
             "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3", "--socket-path", "x.sock"),
+    MISTAKE("--doorbell 0:1:4:1: not REGION:OFFSET:WIDTH:DATA", "--device", "sim:testdev",
+            "--doorbell", "0:1:4:1", "--socket-path", "x.sock"),
+    MISTAKE("doorbell 2:0x3f8:4:0x1 of 0000:00:01.0: .*MSI-X table", "--device", "sim:testdev",
+            "--doorbell", "2:0x3f8:4:1", "--socket-path", "x.sock"),
+    MISTAKE("doorbell 0:0x1000:4:0x1 of 0000:00:01.0: outside of the device's BARs", "--device",
+            "sim:testdev", "--doorbell", "0:0x1000:4:1", "--socket-path", "x.sock"),
+    MISTAKE("doorbell 0:0x8:8:0x1 of 0000:00:01.0: .*nor have 8 bytes", "--device", "sim:testdev",
+            "--doorbell", "0:8:8:1", "--socket-path", "x.sock"),
     MISTAKE("--log-level loud.*error, warning, info, debug", "--log-level", "loud"),
 };
 

@@ -76,6 +76,45 @@ static void test_defaults(void **state)
     assert_int_equal(config.removal_grace, 10);
 }
 
+static void test_doorbells(void **state)
+{
+    const struct doorbell *b = config.exports[1].doorbells;
+
+    (void)state;
+    assert_int_equal(parse("--device sim:a --fd 3 --doorbell 0:0x1000:4:0x1 --device sim:b --fd 4 "
+                           "--doorbell 5:8:8:0xffffffffffffffff --doorbell 5:8:4:0"),
+                     0);
+    assert_int_equal(config.exports[0].n_doorbells, 1);
+    assert_int_equal(config.exports[0].doorbells[0].region, 0);
+    assert_int_equal(config.exports[0].doorbells[0].offset, 0x1000);
+    assert_int_equal(config.exports[0].doorbells[0].width, 4);
+    assert_int_equal(config.exports[0].doorbells[0].data, 1);
+    assert_int_equal(config.exports[1].n_doorbells, 2);
+    assert_true(b[0].region == 5 && b[0].offset == 8 && b[0].width == 8 && b[0].data == UINT64_MAX);
+    assert_true(b[1].region == 5 && b[1].offset == 8 && b[1].width == 4 && b[1].data == 0);
+}
+
+static void test_most_doorbells(void **state)
+{
+    char values[CONFIG_MAX_DOORBELLS + 1][16];
+    char *argv[2 * CONFIG_MAX_DOORBELLS + 8] = {(char *)(uintptr_t) "vfio-userd",
+                                                (char *)(uintptr_t) "--device=sim:a",
+                                                (char *)(uintptr_t) "--fd=3"};
+
+    (void)state;
+    for (int i = 0; i <= CONFIG_MAX_DOORBELLS; i++) {
+        snprintf(values[i], sizeof(values[i]), "0:0:4:%d", i);
+        argv[3 + 2 * i] = (char *)(uintptr_t) "--doorbell";
+        argv[4 + 2 * i] = values[i];
+    }
+    log_capture_start(&capture);
+    assert_int_equal(parse_args(argv), -EINVAL);
+    assert_non_null(strstr(log_capture_end(&capture), "--doorbell 0:0:4:16: more than 16"));
+    argv[3 + 2 * CONFIG_MAX_DOORBELLS] = NULL;
+    assert_int_equal(parse_args(argv), 0);
+    assert_int_equal(config.exports[0].n_doorbells, CONFIG_MAX_DOORBELLS);
+}
+
 /* Each device has its own, and what is said later holds. */
 static void test_config_policy(void **state)
 {
@@ -120,55 +159,71 @@ static const struct {
     const char *line;
     const char *log; /* a part of it */
 } refused[] = {
-    {"",                                               "nothing to export"                              },
-    {"--log-level info",                               "nothing to export"                              },
-    {"--device " BDF,                                  "--device " BDF " has no --socket-path"          },
-    {"--socket-path /s",                               "number 1 has no --device"                       },
-    {"--fd 3",                                         "number 1 has no --device"                       },
-    {"--device " BDF " --socket-path /s --fd 4",       "number 2 has no --device"                       },
-    {"--device sim:a --device sim:b --socket-path /s", "--device sim:b has no --socket-path"            },
+    {"",                                                                  "nothing to export"                              },
+    {"--log-level info",                                                  "nothing to export"                              },
+    {"--device " BDF,                                                     "--device " BDF " has no --socket-path"          },
+    {"--socket-path /s",                                                  "number 1 has no --device"                       },
+    {"--fd 3",                                                            "number 1 has no --device"                       },
+    {"--device " BDF " --socket-path /s --fd 4",                          "number 2 has no --device"                       },
+    {"--device sim:a --device sim:b --socket-path /s",                    "--device sim:b has no --socket-path"            },
 
-    {"--config-deny vpd --device sim:a --fd 3",        "--config-deny vpd: it comes after the --device" },
-    {"--config-allow aer",                             "--config-allow aer: it comes after the --device"},
-    {"--device sim:a --fd 3 --config-deny rom",        "--config-deny rom: not a list of vpd, vendor"   },
-    {"--device sim:a --fd 3 --config-deny vpd,",       "--config-deny vpd,: not a list"                 },
-    {"--device sim:a --fd 3 --config-allow vpd,,aer",  "--config-allow vpd,,aer: not a list"            },
-    {"--device sim:a --fd 3 --config-allow=",          "--config-allow : not a list"                    },
+    {"--doorbell 0:0:4:1 --device sim:a --fd 3",                          "--doorbell 0:0:4:1: it comes after"             },
+    {"--device sim:a --fd 3 --doorbell 6:0:4:1",                          "--doorbell 6:0:4:1: not REGION:OFFSET"          },
+    {"--device sim:a --fd 3 --doorbell 0:2:4:1",                          "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0:3:1",                          "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0:16:1",                         "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0:0:1",                          "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0:1:256",                        "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0:4",                            "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0:4:",                           "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0:4:1:",                         "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:-4:4:1",                         "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0:4:0x10000000000000000",        "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell=",                                 "not REGION:OFFSET"                              },
+    {"--device sim:a --fd 3 --doorbell 0:0x10:4:1 --doorbell 0:16:4:0x1",
+     "--doorbell 0:16:4:0x1 is given twice"                                                                                },
 
-    {"--device 01:00.0 --socket-path /s",              "--device 01:00.0: neither a PCI address"        },
-    {"--device edu --socket-path /s",                  "--device edu: neither"                          },
-    {"--device simulated --socket-path /s",            "--device simulated: neither"                    },
-    {"--device= --socket-path /s",                     "--device : neither"                             },
-    {"--device sim:edu --socket-path=",                "--socket-path: 0 bytes"                         },
+    {"--config-deny vpd --device sim:a --fd 3",                           "--config-deny vpd: it comes after the --device" },
+    {"--config-allow aer",                                                "--config-allow aer: it comes after the --device"},
+    {"--device sim:a --fd 3 --config-deny rom",                           "--config-deny rom: not a list of vpd, vendor"   },
+    {"--device sim:a --fd 3 --config-deny vpd,",                          "--config-deny vpd,: not a list"                 },
+    {"--device sim:a --fd 3 --config-allow vpd,,aer",                     "--config-allow vpd,,aer: not a list"            },
+    {"--device sim:a --fd 3 --config-allow=",                             "--config-allow : not a list"                    },
 
-    {"--device sim:edu --fd x",                        "--fd x: not a number from 0 to 1048576"         },
-    {"--device sim:edu --fd -1",                       "--fd -1: not a number"                          },
-    {"--device sim:edu --fd 1048577",                  "--fd 1048577: not a number"                     },
-    {"--device sim:edu --fd 3x",                       "--fd 3x: not a number"                          },
-    {"--device sim:edu --fd +3",                       "--fd +3: not a number"                          },
-    {"--device sim:edu --fd=",                         "--fd : not a number"                            },
-    {"--device sim:edu --fd 99999999999999999999",     "not a number"                                   },
-    {"--device sim:edu --fd -18446744073709551613",    "not a number"                                   },
-    {"--socket-mode 888",                              "--socket-mode 888: not an octal number"         },
-    {"--socket-mode 1000",                             "--socket-mode 1000: not an octal"               },
-    {"--socket-mode rw",                               "not an octal number up to 777"                  },
-    {"--busy-poll 1000001",                            "--busy-poll 1000001: not a number"              },
-    {"--removal-grace 3601",                           "--removal-grace 3601: not a number"             },
-    {"--busy-poll 1.5",                                "--busy-poll 1.5: not a number"                  },
-    {"--iommu type2",                                  "--iommu type2: not one of"                      },
-    {"--dirty-policy some",                            "--dirty-policy some: not one of"                },
-    {"--iommu=",                                       "--iommu : not one of"                           },
-    {"--log-level loud",                               "--log-level loud: not one of"                   },
-    {"--log-level=",                                   "--log-level : not one of"                       },
+    {"--device 01:00.0 --socket-path /s",                                 "--device 01:00.0: neither a PCI address"        },
+    {"--device edu --socket-path /s",                                     "--device edu: neither"                          },
+    {"--device simulated --socket-path /s",                               "--device simulated: neither"                    },
+    {"--device= --socket-path /s",                                        "--device : neither"                             },
+    {"--device sim:edu --socket-path=",                                   "--socket-path: 0 bytes"                         },
 
-    {"--device",                                       "--device: its value is missing"                 },
-    {"--version --log-level",                          "--log-level: its value is missing"              },
-    {"--nonsense",                                     "--nonsense: no such option"                     },
-    {"--so x",                                         "--so: no such option"                           },
-    {"--help=yes",                                     "--help=yes: no such option"                     },
-    {"-h",                                             "-h: no such option"                             },
-    {"--device sim:edu --socket-path /s more",         "more: not an option"                            },
-    {"--version -- --help",                            "--help: not an option"                          },
+    {"--device sim:edu --fd x",                                           "--fd x: not a number from 0 to 1048576"         },
+    {"--device sim:edu --fd -1",                                          "--fd -1: not a number"                          },
+    {"--device sim:edu --fd 1048577",                                     "--fd 1048577: not a number"                     },
+    {"--device sim:edu --fd 3x",                                          "--fd 3x: not a number"                          },
+    {"--device sim:edu --fd +3",                                          "--fd +3: not a number"                          },
+    {"--device sim:edu --fd=",                                            "--fd : not a number"                            },
+    {"--device sim:edu --fd 99999999999999999999",                        "not a number"                                   },
+    {"--device sim:edu --fd -18446744073709551613",                       "not a number"                                   },
+    {"--socket-mode 888",                                                 "--socket-mode 888: not an octal number"         },
+    {"--socket-mode 1000",                                                "--socket-mode 1000: not an octal"               },
+    {"--socket-mode rw",                                                  "not an octal number up to 777"                  },
+    {"--busy-poll 1000001",                                               "--busy-poll 1000001: not a number"              },
+    {"--removal-grace 3601",                                              "--removal-grace 3601: not a number"             },
+    {"--busy-poll 1.5",                                                   "--busy-poll 1.5: not a number"                  },
+    {"--iommu type2",                                                     "--iommu type2: not one of"                      },
+    {"--dirty-policy some",                                               "--dirty-policy some: not one of"                },
+    {"--iommu=",                                                          "--iommu : not one of"                           },
+    {"--log-level loud",                                                  "--log-level loud: not one of"                   },
+    {"--log-level=",                                                      "--log-level : not one of"                       },
+
+    {"--device",                                                          "--device: its value is missing"                 },
+    {"--version --log-level",                                             "--log-level: its value is missing"              },
+    {"--nonsense",                                                        "--nonsense: no such option"                     },
+    {"--so x",                                                            "--so: no such option"                           },
+    {"--help=yes",                                                        "--help=yes: no such option"                     },
+    {"-h",                                                                "-h: no such option"                             },
+    {"--device sim:edu --socket-path /s more",                            "more: not an option"                            },
+    {"--version -- --help",                                               "--help: not an option"                          },
 };
 
 static void test_refused(void **state)
@@ -327,12 +382,19 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_dirty_policy),
-        cmocka_unit_test(test_actions),       cmocka_unit_test_teardown(test_refused, teardown),
-        cmocka_unit_test(test_pairs),         cmocka_unit_test(test_values),
-        cmocka_unit_test(test_longest_path),  cmocka_unit_test(test_number_with_blanks),
-        cmocka_unit_test(test_most_exports),  cmocka_unit_test(test_help),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_dirty_policy),
+        cmocka_unit_test(test_actions),
+        cmocka_unit_test_teardown(test_refused, teardown),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_longest_path),
+        cmocka_unit_test(test_number_with_blanks),
+        cmocka_unit_test(test_most_exports),
+        cmocka_unit_test(test_help),
         cmocka_unit_test(test_config_policy),
+        cmocka_unit_test(test_doorbells),
+        cmocka_unit_test_teardown(test_most_doorbells, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bridge/ioeventfd.h"
 #include "bridge/irq.h"
 #include "bridge/reset.h"
 #include "tests/unit/fake_device.h"
@@ -150,12 +151,23 @@ static size_t mappings_left(void)
     return stats.maps;
 }
 
+static void use_doorbell(void)
+{
+    static const struct doorbell bell = {.region = 0, .width = 4, .offset = 8, .data = 1};
+    int fd;
+
+    FAKE_EXPECT(m.f, .kind = FAKE_IOCTL, .request = VFIO_DEVICE_IOEVENTFD);
+    assert_int_equal(ioeventfd_get(m.dev, &bell, &fd), 0);
+}
+
 static void test_clean(void **state)
 {
     (void)state;
     open_session(&fake_pci);
+    use_doorbell();
     expect_stop_dma();
     expect_disable();
+    FAKE_EXPECT(m.f, .kind = FAKE_IOCTL, .request = VFIO_DEVICE_IOEVENTFD);
     expect_reset(0);
     expect_stop_decode();
     expect_unmap_all();

@@ -541,6 +541,87 @@ static void test_set_irqs_stops_at_an_error(void **state)
     fake_stop(&f, c);
 }
 
+/* --- Doorbells --- */
+
+struct io_fds_reply {
+    struct vfio_user_region_io_fds head;
+    struct vfio_user_sub_region_io_fd sub;
+    uint64_t later; /* that a newer server has more of */
+};
+
+static const struct io_fds_reply one_bell = {
+    .head = {.argsz = sizeof(one_bell), .index = 2, .count = 1    },
+    .sub = { .offset = 0x1000,                .size = 4, .flags = 1, .datamatch = 7},
+};
+static struct io_fds_reply io_fds_answer;
+static size_t io_fds_len;
+
+static void serve_io_fds(struct fake *f, const struct request *req)
+{
+    cleanup_close_ int fd = eventfd(3, EFD_CLOEXEC);
+
+    reply_with_fds(f, req, &io_fds_answer, io_fds_len, &fd, 1);
+}
+
+static void test_io_fds(void **state)
+{
+    struct fake f = {0};
+    struct vfuc *c = fake_open(&f, serve_io_fds);
+    struct vfuc_io_fds io;
+    uint64_t count;
+
+    (void)state;
+    io_fds_answer = one_bell;
+    io_fds_len = sizeof(one_bell);
+    assert_int_equal(vfuc_region_io_fds(c, 2, &io), 0);
+    assert_int_equal(io.count, 1);
+    assert_int_equal(io.subs[0].offset, 0x1000);
+    assert_int_equal(io.subs[0].datamatch, 7);
+    assert_int_equal(read(io.fds.fd[0], &count, sizeof(count)), sizeof(count));
+    assert_int_equal(count, 3);
+    vfuc_io_fds_free(&io);
+
+    io_fds_answer.head.count = 0;
+    io_fds_answer.head.argsz = io_fds_len = sizeof(io_fds_answer.head);
+    assert_int_equal(vfuc_region_io_fds(c, 2, &io), 0);
+    assert_int_equal(io.count, 0);
+    vfuc_io_fds_free(&io);
+    fake_stop(&f, c);
+}
+
+static void test_io_fds_broken(void **state)
+{
+    static const struct {
+        uint32_t argsz, count, fd_index;
+        size_t len;
+    } cases[] = {
+        {sizeof(one_bell),      1,          1,          sizeof(one_bell)         },
+        {sizeof(one_bell),      1,          UINT32_MAX, sizeof(one_bell)         },
+        {sizeof(one_bell),      2,          0,          sizeof(one_bell)         },
+        {sizeof(one_bell),      UINT32_MAX, 0,          sizeof(one_bell)         },
+        {sizeof(one_bell) + 1,  1,          0,          sizeof(one_bell)         },
+        {UINT32_MAX,            1,          0,          sizeof(one_bell)         },
+        {sizeof(one_bell.head), 1,          0,          sizeof(one_bell)         },
+        {0,                     0,          0,          sizeof(one_bell)         },
+        {sizeof(one_bell.head), 0,          0,          sizeof(one_bell.head) - 1},
+    };
+    struct fake f = {0};
+    struct vfuc *c = fake_open(&f, serve_io_fds);
+    struct vfuc_io_fds io;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        io_fds_answer = one_bell;
+        io_fds_answer.head.argsz = cases[i].argsz;
+        io_fds_answer.head.count = cases[i].count;
+        io_fds_answer.sub.fd_index = cases[i].fd_index;
+        io_fds_len = cases[i].len;
+        assert_int_equal(vfuc_region_io_fds(c, 2, &io), -EPROTO);
+        vfuc_io_fds_free(&io);
+    }
+    fake_stop(&f, c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -560,6 +641,8 @@ int main(void)
         fd_leak_test(test_set_irqs_in_chunks),
         fd_leak_test(test_set_irqs_without_fds),
         fd_leak_test(test_set_irqs_stops_at_an_error),
+        fd_leak_test(test_io_fds),
+        fd_leak_test(test_io_fds_broken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

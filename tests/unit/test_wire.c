@@ -4,6 +4,7 @@
  */
 #include "proto/wire.h"
 
+#include <linux/kvm.h>
 #include <linux/vfio.h>
 #include <string.h>
 
@@ -68,6 +69,8 @@ static void test_device_and_region(void **state)
     assert_int_equal(VFIO_USER_DEVICE_FLAGS_RESET, VFIO_DEVICE_FLAGS_RESET);
     assert_int_equal(VFIO_USER_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_PCI);
     assert_int_equal(VFIO_USER_REGION_INFO_READ, VFIO_REGION_INFO_FLAG_READ);
+    assert_int_equal(VFIO_USER_IO_FD_DATAMATCH, KVM_IOEVENTFD_FLAG_DATAMATCH);
+    assert_int_equal(VFIO_USER_IO_FD_PIO, KVM_IOEVENTFD_FLAG_PIO);
     assert_int_equal(VFIO_USER_REGION_INFO_WRITE, VFIO_REGION_INFO_FLAG_WRITE);
     assert_int_equal(VFIO_USER_REGION_INFO_MMAP, VFIO_REGION_INFO_FLAG_MMAP);
     assert_int_equal(VFIO_USER_REGION_INFO_CAPS, VFIO_REGION_INFO_FLAG_CAPS);
