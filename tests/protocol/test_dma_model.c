@@ -13,13 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "bridge/uapi_compat.h"
 #include "proto/base/arith.h"
 #include "proto/base/fd.h"
+#include "tests/protocol/random.h"
 #include "tests/protocol/raw.h"
 
 enum {
@@ -105,7 +105,8 @@ struct model {
     const struct harness *h;
     const struct platform *platform;
     int sock;
-    uint64_t seed, random;
+    uint64_t seed;
+    struct random random;
     unsigned step;
     unsigned long map_request, unmap_request;
     struct memory memories[MEMORIES];
@@ -121,19 +122,9 @@ struct model {
                      #condition);                                                                  \
     } while (0)
 
-/* Below n. */
-static uint64_t random_below(struct model *m, uint64_t n)
-{
-    uint64_t z = m->random += 0x9e3779b97f4a7c15;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return (z ^ z >> 31) % n;
-}
-
 static const struct area *random_area(struct model *m)
 {
-    uint64_t at = random_below(m, 100);
+    uint64_t at = random_below(&m->random, 100);
     const struct area *a = m->platform->areas;
 
     while (at >= a->weight)
@@ -143,8 +134,8 @@ static const struct area *random_area(struct model *m)
 
 static struct range random_range(struct model *m, const struct area *a)
 {
-    uint64_t skipped = random_below(m, a->units);
-    uint64_t units = 1 + random_below(m, MIN(a->units - skipped, (uint64_t)MAX_UNITS));
+    uint64_t skipped = random_below(&m->random, a->units);
+    uint64_t units = 1 + random_below(&m->random, MIN(a->units - skipped, (uint64_t)MAX_UNITS));
     uint64_t first = a->first + skipped * a->unit;
 
     return (struct range){first, first + (units * a->unit - 1)};
@@ -194,7 +185,7 @@ static void transfer(struct model *m, uint64_t iova, size_t len, bool write)
     uint8_t expected[MAX_TRANSFER], buf[MAX_TRANSFER];
     int ret;
 
-    memset(expected, (int)random_below(m, 256), len);
+    memset(expected, (int)random_below(&m->random, 256), len);
     memcpy(buf, expected, len);
     ret = expected_transfer(m, iova, expected, len, write);
     CHECK(m, sim_device_dma(m->h->machine.sim, m->h->bdf, iova, buf, len, write) == ret);
@@ -205,10 +196,10 @@ static void random_transfer(struct model *m)
 {
     struct range r = random_range(m, random_area(m));
     uint64_t size = r.last - r.first + 1;
-    uint64_t skipped = random_below(m, size);
-    uint64_t len = 1 + random_below(m, MIN(size - skipped, (uint64_t)MAX_TRANSFER));
+    uint64_t skipped = random_below(&m->random, size);
+    uint64_t len = 1 + random_below(&m->random, MIN(size - skipped, (uint64_t)MAX_TRANSFER));
 
-    transfer(m, r.first + skipped, len, random_below(m, 2));
+    transfer(m, r.first + skipped, len, random_below(&m->random, 2));
 }
 
 /*
@@ -252,8 +243,8 @@ static void sweep(struct model *m)
         for (unsigned u = 0; u < a->units; u++) {
             uint64_t iova = a->first + u * a->unit;
 
-            transfer(m, iova + random_below(m, a->unit - 8), 8, true);
-            transfer(m, iova + random_below(m, a->unit - 8), 8, false);
+            transfer(m, iova + random_below(&m->random, a->unit - 8), 8, true);
+            transfer(m, iova + random_below(&m->random, a->unit - 8), 8, false);
         }
     }
     for (unsigned i = 0; i < FILES; i++)
@@ -282,9 +273,9 @@ static void expect_answer(struct model *m, const struct raw_message *msg, int fd
 /* Once in so many times the nth of these requests will fail. The errno, or 0. */
 static int plan_fault(struct model *m, unsigned times, unsigned long request, unsigned nth)
 {
-    int err = random_below(m, 2) ? ENOMEM : EIO;
+    int err = random_below(&m->random, 2) ? ENOMEM : EIO;
 
-    if (random_below(m, times))
+    if (random_below(&m->random, times))
         return 0;
     sim_fail_nth(m->h->machine.sim, SIM_CALL_IOCTL, request, nth, err);
     return err;
@@ -330,13 +321,13 @@ static struct entry random_entry(struct model *m)
     const struct area *a = random_area(m);
     struct range r = random_range(m, a);
     struct entry e = {.first = r.first, .last = r.last};
-    const struct memory *memory = &m->memories[random_below(m, MEMORIES)];
+    const struct memory *memory = &m->memories[random_below(&m->random, MEMORIES)];
 
     if (a->unit == LARGE_UNIT)
         memory = &m->memories[FILES - 1];
-    e.memory = random_below(m, 5) ? memory : NULL;
-    e.offset = random_below(m, memory->size / memory->unit + 1) * memory->unit;
-    e.flags = (uint32_t)(1 + random_below(m, DMA_RW));
+    e.memory = random_below(&m->random, 5) ? memory : NULL;
+    e.offset = random_below(&m->random, memory->size / memory->unit + 1) * memory->unit;
+    e.flags = (uint32_t)(1 + random_below(&m->random, DMA_RW));
     return e;
 }
 
@@ -395,7 +386,7 @@ static void unmap_range(struct model *m, uint64_t first, uint64_t size)
 static void unmap_exactly(struct model *m)
 {
     if (m->count) {
-        const struct entry *e = &m->entries[random_below(m, m->count)];
+        const struct entry *e = &m->entries[random_below(&m->random, m->count)];
 
         unmap_range(m, e->first, e->last - e->first + 1);
     }
@@ -404,9 +395,10 @@ static void unmap_exactly(struct model *m)
 static void unmap_other_size(struct model *m)
 {
     if (m->count) {
-        const struct entry *e = &m->entries[random_below(m, m->count)];
+        const struct entry *e = &m->entries[random_below(&m->random, m->count)];
 
-        unmap_range(m, e->first, e->last - e->first + 1 + (random_below(m, 2) ? PAGE : -PAGE));
+        unmap_range(m, e->first,
+                    e->last - e->first + 1 + (random_below(&m->random, 2) ? PAGE : -PAGE));
     }
 }
 
@@ -427,7 +419,7 @@ static int compare_entries(const void *a, const void *b)
 /* One that the kernel does not unmap stays, whatever becomes of the others. */
 static void unmap_all(struct model *m)
 {
-    unsigned nth = 1 + (unsigned)random_below(m, MAX_UNITS), backed = 0;
+    unsigned nth = 1 + (unsigned)random_below(&m->random, MAX_UNITS), backed = 0;
     int fault = plan_fault(m, 2, m->unmap_request, nth);
     struct entry stays = {0};
 
@@ -491,7 +483,7 @@ static const struct action {
 
 static void step(struct model *m)
 {
-    uint64_t at = random_below(m, 1000);
+    uint64_t at = random_below(&m->random, 1000);
     const struct action *a = actions;
 
     while (at >= a->per_mille)
@@ -502,13 +494,6 @@ static void step(struct model *m)
         random_transfer(m);
     if (m->step % STEPS_BETWEEN_SWEEPS == 0)
         sweep(m);
-}
-
-static uint64_t environment_number(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-
-    return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
 static void open_memories(struct model *m)
@@ -549,19 +534,16 @@ static void close_memories(struct model *m)
 
 static void run(const struct harness *h, unsigned long map_request, unsigned long unmap_request)
 {
-    const uint64_t steps = environment_number("DMA_MODEL_STEPS", DEFAULT_STEPS);
+    const uint64_t steps = random_setting("DMA_MODEL_STEPS", DEFAULT_STEPS);
     static struct model m;
-    uint64_t seed;
+    struct random random;
 
-    assert_int_equal(getrandom(&seed, sizeof(seed), 0), sizeof(seed));
-    seed = environment_number("DMA_MODEL_SEED", seed);
-    printf("DMA_MODEL_SEED=0x%" PRIx64 " DMA_MODEL_STEPS=%" PRIu64 "\n", seed, steps);
-    fflush(stdout);
+    random = random_start("DMA_MODEL_SEED");
     m = (struct model){
         .h = h,
         .platform = harness_is_spapr() ? &power : &pc,
-        .seed = seed,
-        .random = seed,
+        .seed = random.state,
+        .random = random,
         .map_request = map_request,
         .unmap_request = unmap_request,
     };

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,6 +23,7 @@
 #include "proto/base/arith.h"
 #include "proto/base/fd.h"
 #include "tests/protocol/child.h"
+#include "tests/protocol/random.h"
 #include "tests/protocol/raw.h"
 
 enum {
@@ -68,7 +68,8 @@ struct file {
 
 struct model {
     struct harness *h;
-    uint64_t seed, random;
+    uint64_t seed;
+    struct random random;
     unsigned step;
     struct device devices[DEVICES];
     struct file files[FILES];
@@ -80,16 +81,6 @@ struct model {
             fail_msg("seed 0x%" PRIx64 ", step %u: not true: %s", (m)->seed, (m)->step,            \
                      #condition);                                                                  \
     } while (0)
-
-/* Below n. */
-static unsigned random_below(struct model *m, unsigned n)
-{
-    uint64_t z = m->random += 0x9e3779b97f4a7c15;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return (unsigned)((z ^ z >> 31) % n);
-}
 
 static void expect(const struct model *m, const char *what, int is, int wanted)
 {
@@ -203,9 +194,9 @@ static uint8_t *translate(const struct model *m, const struct device *d, uint64_
 
 static void transfer(struct model *m, const struct device *d, unsigned page, bool write)
 {
-    uint64_t iova = (uint64_t)(FIRST_PAGE + page) * PAGE + random_below(m, PAGE / 8) * 8;
+    uint64_t iova = (uint64_t)(FIRST_PAGE + page) * PAGE + random_below(&m->random, PAGE / 8) * 8;
     uint8_t *at = translate(m, d, iova, write);
-    uint64_t value = (uint64_t)random_below(m, UINT32_MAX) << 32 | m->step, buf = value;
+    uint64_t value = (uint64_t)random_below(&m->random, UINT32_MAX) << 32 | m->step, buf = value;
     int ret = sim_device_dma(m->h->machine.sim, d->bdf, iova, &buf, sizeof(buf), write);
 
     CHECK(m, ret == (at ? 0 : -EFAULT));
@@ -285,9 +276,9 @@ static void check_counts(const struct model *m)
 /* Once in so many times the next of these requests will fail. The errno, or 0. */
 static int plan_fault(struct model *m, unsigned long request)
 {
-    int err = random_below(m, 2) ? ENOMEM : EIO;
+    int err = random_below(&m->random, 2) ? ENOMEM : EIO;
 
-    if (random_below(m, 30))
+    if (random_below(&m->random, 30))
         return 0;
     sim_fail_nth(m->h->machine.sim, SIM_CALL_IOCTL, request, 1, err);
     return -err;
@@ -315,20 +306,20 @@ static unsigned long map_request(bool piece_is_known)
 /* Often just what another device of the user has. */
 static struct entry random_entry(struct model *m, const struct device *d)
 {
-    const struct device *other = &m->devices[random_below(m, DEVICES)];
+    const struct device *other = &m->devices[random_below(&m->random, DEVICES)];
     struct entry e = {
-        .first = random_below(m, PAGES - MAX_PAGES + 1),
-        .pages = 1 + random_below(m, MAX_PAGES),
-        .file = d->user * FILES / USERS + random_below(m, FILES / USERS),
-        .offset = random_below(m, FILE_PAGES),
-        .flags = 1 + random_below(m, DMA_RW),
+        .first = random_below(&m->random, PAGES - MAX_PAGES + 1),
+        .pages = 1 + random_below(&m->random, MAX_PAGES),
+        .file = d->user * FILES / USERS + random_below(&m->random, FILES / USERS),
+        .offset = random_below(&m->random, FILE_PAGES),
+        .flags = 1 + random_below(&m->random, DMA_RW),
     };
 
-    if (other != d && other->count && other->user == d->user && random_below(m, 2)) {
+    if (other != d && other->count && other->user == d->user && random_below(&m->random, 2)) {
         unsigned first = e.first;
 
-        e = other->entries[random_below(m, other->count)];
-        e.first = random_below(m, 3) ? e.first : first;
+        e = other->entries[random_below(&m->random, other->count)];
+        e.first = random_below(&m->random, 3) ? e.first : first;
     }
     return e;
 }
@@ -336,7 +327,7 @@ static struct entry random_entry(struct model *m, const struct device *d)
 static void map(struct model *m, struct device *d)
 {
     const struct entry e = random_entry(m, d);
-    unsigned long request = map_request(random_below(m, 2));
+    unsigned long request = map_request(random_below(&m->random, 2));
     int fault = plan_fault(m, request);
     bool joins;
     int ret = expected_map(m, d, &e, &joins);
@@ -363,7 +354,7 @@ static int unmap_pages(struct device *d, unsigned first, unsigned pages)
 
 static void unmap(struct model *m, struct device *d)
 {
-    struct entry *e = d->count ? &d->entries[random_below(m, d->count)] : NULL;
+    struct entry *e = d->count ? &d->entries[random_below(&m->random, d->count)] : NULL;
     bool last;
     int fault;
 
@@ -381,7 +372,8 @@ static void unmap(struct model *m, struct device *d)
 /* What other devices have mapped is not this one's to unmap. */
 static void unmap_anywhere(struct model *m, struct device *d)
 {
-    unsigned first = random_below(m, PAGES), pages = 1 + random_below(m, MAX_PAGES);
+    unsigned first = random_below(&m->random, PAGES),
+             pages = 1 + random_below(&m->random, MAX_PAGES);
     struct entry *found = NULL;
 
     for (unsigned i = 0; i < d->count; i++) {
@@ -404,7 +396,7 @@ static void unmap_all(struct model *m, struct device *d)
 
 static void begin(struct model *m, struct device *d)
 {
-    unsigned user = random_below(m, USERS), group = group_user(m, d);
+    unsigned user = random_below(&m->random, USERS), group = group_user(m, d);
     int sock = child_connect(d->path, uids[user]);
     struct vfuc *c;
     int wanted = d->session ? -EBUSY : group != USERS && group != user ? -EACCES : 0;
@@ -443,8 +435,8 @@ static const struct action {
 
 static void step(struct model *m)
 {
-    struct device *d = &m->devices[random_below(m, DEVICES)];
-    unsigned at = random_below(m, 1000);
+    struct device *d = &m->devices[random_below(&m->random, DEVICES)];
+    unsigned at = random_below(&m->random, 1000);
     const struct action *a = actions;
 
     while (at >= a->per_mille)
@@ -453,16 +445,9 @@ static void step(struct model *m)
         a->run(m, d);
     check_counts(m);
     for (unsigned i = 0; i < DEVICES; i++)
-        transfer(m, &m->devices[i], random_below(m, PAGES), random_below(m, 2));
+        transfer(m, &m->devices[i], random_below(&m->random, PAGES), random_below(&m->random, 2));
     if (m->step % STEPS_BETWEEN_SWEEPS == 0)
         sweep(m);
-}
-
-static uint64_t environment_number(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-
-    return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
 static void start(struct model *m)
@@ -506,18 +491,15 @@ static void close_files(struct model *m)
 
 static void random_requests(void **state)
 {
-    const uint64_t steps = environment_number("TENANTS_MODEL_STEPS", DEFAULT_STEPS);
+    const uint64_t steps = random_setting("TENANTS_MODEL_STEPS", DEFAULT_STEPS);
     static struct model m;
-    uint64_t seed;
+    struct random random;
 
     (void)state;
     if (geteuid())
         skip();
-    assert_int_equal(getrandom(&seed, sizeof(seed), 0), sizeof(seed));
-    seed = environment_number("TENANTS_MODEL_SEED", seed);
-    printf("TENANTS_MODEL_SEED=0x%" PRIx64 " TENANTS_MODEL_STEPS=%" PRIu64 "\n", seed, steps);
-    fflush(stdout);
-    m = (struct model){.seed = seed, .random = seed};
+    random = random_start("TENANTS_MODEL_SEED");
+    m = (struct model){.seed = random.state, .random = random};
     start(&m);
     open_files(&m);
     for (m.step = 1; m.step <= steps; m.step++)
