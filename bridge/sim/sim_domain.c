@@ -110,13 +110,17 @@ static int copy_piece(struct sim_domain *domain, uint64_t iova, void *buf, size_
     const struct sim_translation *t = sim_domain_find(domain, iova, iova);
 
     if (t && t->prot & (write ? SIM_DOMAIN_WRITE : SIM_DOMAIN_READ)) {
+        int ret = 0;
+
         *len = MIN(*len - 1, t->last - iova) + 1;
+        if (t->peer)
+            ret = copy_to_peer(domain, t, iova, buf, *len, write);
+        else
+            sim_pin_copy(t->pin, t->offset + (iova - t->first), buf, *len, write);
+        /* Afterwards: whoever has read and cleared a bit finds in memory what it stood for. */
         if (write)
             sim_track_write(domain, t, iova, iova + (*len - 1));
-        if (t->peer)
-            return copy_to_peer(domain, t, iova, buf, *len, write);
-        sim_pin_copy(t->pin, t->offset + (iova - t->first), buf, *len, write);
-        return 0;
+        return ret;
     }
     *len = MIN(*len, SIM_PAGE - iova % SIM_PAGE);
     if (!write)
