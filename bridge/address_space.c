@@ -305,16 +305,22 @@ static int unmap_entry(struct address_space *as, struct entry *e)
     return ret;
 }
 
+int address_space_check_unmap(struct address_space *as, uint64_t iova, uint64_t size)
+{
+    const struct map_entry *at = map_table_find(&as->table, iova);
+
+    if (at && at->size == size)
+        return 0;
+    log_peer_warning("DMA_UNMAP: 0x%" PRIx64 " bytes at 0x%" PRIx64 " are no mapping%s", size, iova,
+                     at ? " (one of another size begins there)" : "");
+    return at ? -EINVAL : -ENOENT;
+}
+
 int address_space_unmap(struct address_space *as, uint64_t iova, uint64_t size)
 {
-    struct entry *e = (struct entry *)map_table_find(&as->table, iova);
+    int ret = address_space_check_unmap(as, iova, size);
 
-    if (!e || e->at.size != size) {
-        log_peer_warning("DMA_UNMAP: 0x%" PRIx64 " bytes at 0x%" PRIx64 " are no mapping%s", size,
-                         iova, e ? " (one of another size begins there)" : "");
-        return e ? -EINVAL : -ENOENT;
-    }
-    return unmap_entry(as, e);
+    return ret ? ret : unmap_entry(as, (struct entry *)map_table_find(&as->table, iova));
 }
 
 int address_space_unmap_all(struct address_space *as)

@@ -75,8 +75,10 @@ int address_space_probe(struct address_space *as);
 
 /*
  * Unmaps the mapping that is exactly this range. -ENOENT: none begins there; -EINVAL: one does,
- * with another size; an error of the kernel leaves the entry in place.
+ * with another size; an error of the kernel leaves the entry in place. check_unmap tells of the
+ * first two, logged, and does nothing.
  */
+int address_space_check_unmap(struct address_space *as, uint64_t iova, uint64_t size);
 int address_space_unmap(struct address_space *as, uint64_t iova, uint64_t size);
 
 /*

@@ -112,6 +112,10 @@ int vfuc_dma_map(struct vfuc *c, uint64_t iova, uint64_t size, uint32_t flags, i
 /* The range is exactly that of an earlier map. */
 int vfuc_dma_unmap(struct vfuc *c, uint64_t iova, uint64_t size);
 int vfuc_dma_unmap_all(struct vfuc *c);
+/* The same as the first, while the dirty log is on: with a report of the range, as that of
+ * vfuc_dma_log_report(). */
+int vfuc_dma_unmap_dirty(struct vfuc *c, uint64_t iova, uint64_t size, uint64_t page_size,
+                         uint64_t *bitmap);
 
 /* Doorbells of a region: what has to be written where, and the eventfd that has it written. */
 struct vfuc_io_fds {

@@ -139,3 +139,34 @@ int vfuc_dma_log_report(struct vfuc *c, uint64_t iova, uint64_t length, uint64_t
         memcpy(bitmap, reply + sizeof(args), words * sizeof(*bitmap));
     return ret;
 }
+
+int vfuc_dma_unmap_dirty(struct vfuc *c, uint64_t iova, uint64_t size, uint64_t page_size,
+                         uint64_t *bitmap)
+{
+    const size_t bits = (size - 1) / page_size + 1, words = (bits - 1) / 64 + 1;
+    const struct vfio_user_bitmap wanted = {page_size, words * sizeof(*bitmap)};
+    const struct vfio_user_dma_unmap request = {
+        .argsz = (uint32_t)(sizeof(request) + sizeof(wanted) + wanted.size),
+        .flags = VFIO_USER_DMA_UNMAP_GET_DIRTY_BITMAP,
+        .address = iova,
+        .size = size,
+    };
+    struct vfio_user_dma_unmap reply;
+    struct vfio_user_bitmap got;
+    const struct iovec pieces[] = {vfuc_piece(&request, sizeof(request)),
+                                   vfuc_piece(&wanted, sizeof(wanted))};
+    const struct iovec into[] = {vfuc_piece(&reply, sizeof(reply)), vfuc_piece(&got, sizeof(got)),
+                                 vfuc_piece(bitmap, wanted.size)};
+    struct vfuc_exchange x = {
+        .command = VFIO_USER_DMA_UNMAP,
+        .request = pieces,
+        .request_cnt = ARRAY_SIZE(pieces),
+        .reply = into,
+        .reply_cnt = ARRAY_SIZE(into),
+    };
+    int ret = vfuc_run(c, &x);
+
+    if (ret)
+        return ret;
+    return x.reply_len == request.argsz && got.size == wanted.size ? 0 : -EPROTO;
+}

@@ -43,11 +43,8 @@ enum {
     /* What follows SET_IRQS: an int32 for each of the vectors that MSI-X can have. */
     LIMIT_IRQ_DATA = 2048 * sizeof(int32_t),
 
-    /*
-     * What follows DMA_UNMAP with the dirty bitmap flag: the page size and the size of the
-     * bitmap. Not supported; read so that the answer tells the reason.
-     */
-    LIMIT_UNMAP_BITMAP = 2 * sizeof(uint64_t),
+    /* What follows DMA_UNMAP with the dirty bitmap flag. */
+    LIMIT_UNMAP_BITMAP = sizeof(struct vfio_user_bitmap),
 
     /*
      * The data of DEVICE_FEATURE. The longest is DMA_LOGGING_START, with a range for each 16
@@ -66,9 +63,9 @@ enum {
     /* One request, header included: the largest is a transfer of LIMIT_DATA_XFER. */
     LIMIT_MSG_SIZE =
         sizeof(struct vfio_user_header) + sizeof(struct vfio_user_region_access) + LIMIT_DATA_XFER,
-    /* One reply: the largest is a report with a bitmap of LIMIT_BITMAP_SIZE. */
-    LIMIT_REPLY_SIZE = sizeof(struct vfio_user_header) + sizeof(struct vfio_user_device_feature) +
-                       sizeof(struct vfio_user_feature_dma_logging_report) + LIMIT_BITMAP_SIZE,
+    /* One reply: the largest is an unmap's with a bitmap of LIMIT_BITMAP_SIZE. */
+    LIMIT_REPLY_SIZE = sizeof(struct vfio_user_header) + sizeof(struct vfio_user_dma_unmap) +
+                       sizeof(struct vfio_user_bitmap) + LIMIT_BITMAP_SIZE,
 
     /*
      * argsz of an info request: the reply's buffer is the client's, this bounds ours. The payload

@@ -110,15 +110,36 @@ int validate_dma_unmap(const void *payload, size_t len, struct vfio_user_dma_unm
     copy_fixed(out, sizeof(*out), payload, len);
     if (out->flags == VFIO_USER_DMA_UNMAP_ALL)
         return 0;
-    if (out->flags & VFIO_USER_DMA_UNMAP_GET_DIRTY_BITMAP)
-        return log_peer_refusal(EINVAL, "DMA_UNMAP: a dirty bitmap is not supported here");
-    if (out->flags)
+    if (out->flags & ~(uint32_t)VFIO_USER_DMA_UNMAP_GET_DIRTY_BITMAP)
         return log_peer_refusal(EINVAL, "DMA_UNMAP: flags 0x%" PRIx32, out->flags);
     if (!out->size)
         return log_peer_refusal(EINVAL, "DMA_UNMAP: size 0");
     if (range_wraps(out->address, out->size))
         return log_peer_refusal(EINVAL, "DMA_UNMAP: address 0x%" PRIx64 " + size 0x%" PRIx64,
                                 out->address, out->size);
+    return 0;
+}
+
+int validate_dma_unmap_bitmap(const void *payload, size_t len,
+                              const struct vfio_user_dma_unmap *unmap, struct vfio_user_bitmap *out)
+{
+    uint64_t needed;
+
+    if (len < sizeof(*unmap) + sizeof(*out))
+        return log_peer_refusal(EINVAL, "DMA_UNMAP: a dirty bitmap is asked for in %zu bytes", len);
+    memcpy(out, (const char *)payload + sizeof(*unmap), sizeof(*out));
+    if (!is_pow2(out->pgsize) || out->pgsize < LIMIT_BITMAP_PGSIZE)
+        return log_peer_refusal(EINVAL, "DMA_UNMAP: a dirty bitmap of pages of %" PRIu64,
+                                out->pgsize);
+    needed = ((unmap->size - 1) / out->pgsize / 64 + 1) * sizeof(uint64_t);
+    if (needed > LIMIT_BITMAP_SIZE || out->size > LIMIT_BITMAP_SIZE)
+        return log_peer_refusal(E2BIG, "DMA_UNMAP: a dirty bitmap of more than %d bytes",
+                                LIMIT_BITMAP_SIZE);
+    if (out->size < needed || unmap->argsz < sizeof(*unmap) + sizeof(*out) + out->size)
+        return log_peer_refusal(EINVAL,
+                                "DMA_UNMAP: room for %" PRIu64 " bytes of dirty bitmap in argsz "
+                                "%" PRIu32 ", it has %" PRIu64,
+                                out->size, unmap->argsz, needed);
     return 0;
 }
 

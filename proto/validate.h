@@ -34,10 +34,19 @@ int validate_request(const struct command *cmd, const struct vfio_user_header *h
 int validate_dma_map(const void *payload, size_t len, struct vfio_user_dma_map *out);
 
 /*
- * flags 0 or ALL. With ALL address and size are not looked at. Otherwise size not 0, no wrap.
- * GET_DIRTY_BITMAP: -EINVAL, as no dirty log is offered through unmap.
+ * flags 0, ALL or GET_DIRTY_BITMAP. With ALL address and size are not looked at. Otherwise size not
+ * 0, no wrap.
  */
 int validate_dma_unmap(const void *payload, size_t len, struct vfio_user_dma_unmap *out);
+
+/*
+ * What follows an unmap with GET_DIRTY_BITMAP: pgsize a power of two, 4096 or more; size has room
+ * for whole words of a bit for each page, and argsz for a reply with it. -E2BIG: more than
+ * LIMIT_BITMAP_SIZE.
+ */
+int validate_dma_unmap_bitmap(const void *payload, size_t len,
+                              const struct vfio_user_dma_unmap *unmap,
+                              struct vfio_user_bitmap *out);
 
 /* argsz at least the fixed reply's size. The other fields of a request are ignored if not 0. */
 int validate_device_info(const void *payload, size_t len, struct vfio_user_device_info *out);

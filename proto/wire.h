@@ -86,6 +86,12 @@ enum {
     VFIO_USER_DMA_UNMAP_ALL = 1 << 1,
 };
 
+/* Behind an unmap with a dirty bitmap, as in <linux/vfio.h>; in a reply size bytes of it follow. */
+struct vfio_user_bitmap {
+    uint64_t pgsize;
+    uint64_t size;
+};
+
 struct vfio_user_device_info {
     uint32_t argsz;
     uint32_t flags;
@@ -294,6 +300,9 @@ WIRE_FIELD(vfio_user_dma_map, offset, 8);
 WIRE_FIELD(vfio_user_dma_map, address, 16);
 WIRE_FIELD(vfio_user_dma_map, size, 24);
 
+WIRE_SIZE(vfio_user_bitmap, 16);
+WIRE_FIELD(vfio_user_bitmap, pgsize, 0);
+WIRE_FIELD(vfio_user_bitmap, size, 8);
 WIRE_SIZE(vfio_user_dma_unmap, 24);
 WIRE_FIELD(vfio_user_dma_unmap, argsz, 0);
 WIRE_FIELD(vfio_user_dma_unmap, flags, 4);

@@ -127,6 +127,7 @@ static int run(handler handle, struct session *s, struct connection *c, const st
         .payload = msg->payload,
         .len = msg->len,
         .fds = msg->fds,
+        .no_reply = msg->hdr.flags & VFIO_USER_FLAG_NO_REPLY,
         .connection = c,
     };
     int ret = handle(s, &req);

@@ -19,6 +19,7 @@ struct request {
     const uint8_t *payload; /* unaligned; of the size that the command's row allows */
     size_t len;
     struct fdset *fds; /* what is not taken is closed afterwards */
+    bool no_reply;     /* none is sent: what would be lost with it is not to be put there */
 
     struct connection *connection; /* for the reply's buffer alone */
     size_t reply_len;
@@ -28,7 +29,7 @@ struct request {
 
 /*
  * A handler returns 0 (the reply is what it left in the request), or -errno for an error reply.
- * NO_REPLY is not its concern.
+ * A reply that is made in vain does no harm.
  */
 typedef int (*handler)(struct session *s, struct request *req);
 

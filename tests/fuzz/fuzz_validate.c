@@ -46,12 +46,18 @@ static void run_dma_map(const uint8_t *payload, size_t len, unsigned nfds)
 static void run_dma_unmap(const uint8_t *payload, size_t len, unsigned nfds)
 {
     struct vfio_user_dma_unmap unmap;
+    struct vfio_user_bitmap bitmap;
 
     (void)nfds;
     if (validate_dma_unmap(payload, len, &unmap) < 0)
         return;
-    REQUIRE(unmap.flags == VFIO_USER_DMA_UNMAP_ALL ||
-            (!unmap.flags && ends_in_64_bits(unmap.address, unmap.size)));
+    REQUIRE(unmap.flags <= VFIO_USER_DMA_UNMAP_ALL);
+    REQUIRE(unmap.flags == VFIO_USER_DMA_UNMAP_ALL || ends_in_64_bits(unmap.address, unmap.size));
+    if (unmap.flags != VFIO_USER_DMA_UNMAP_GET_DIRTY_BITMAP ||
+        validate_dma_unmap_bitmap(payload, len, &unmap, &bitmap) < 0)
+        return;
+    REQUIRE(bitmap.size <= LIMIT_BITMAP_SIZE && unmap.argsz >= bitmap.size + 40);
+    REQUIRE((unmap.size - 1) / bitmap.pgsize < bitmap.size * 8);
 }
 
 static void run_device_info(const uint8_t *payload, size_t len, unsigned nfds)

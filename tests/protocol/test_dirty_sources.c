@@ -3,11 +3,13 @@
  * whose lines name the source.
  */
 #include <errno.h>
+#include <linux/vfio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "bridge/uapi_compat.h"
 #include "client-example/vfuc.h"
 #include "proto/base/arith.h"
 #include "proto/base/cleanup.h"
@@ -126,7 +128,7 @@ static uint64_t told(uint64_t written, uint64_t mapped)
     return bits;
 }
 
-static void begin(void)
+static void prepare(void)
 {
     const struct source *s = scene.source;
     struct sim *sim;
@@ -138,8 +140,16 @@ static void begin(void)
     sim_set_dirty_tracking(sim, s->iommu);
     sim_set_pinned_only(sim, s->pinned_only);
     sim_set_iommu_page(sim, s->iommu_page);
+}
+
+static void begin(void)
+{
+    const struct source *s = scene.source;
+
+    prepare();
     harness_start(scene.h);
-    assert_int_equal(sim_set_dma_log(sim, scene.h->bdf, s->device, s->device_page), 0);
+    assert_int_equal(sim_set_dma_log(scene.h->machine.sim, scene.h->bdf, s->device, s->device_page),
+                     0);
     scene.c = harness_client(scene.h);
 }
 
@@ -298,6 +308,80 @@ static void unmapped(void **state)
     map(512, 512, DMA_RW);
     assert_true(report(512, 64, 0) == told(8, UINT64_MAX));
     assert_true(report(512, 64, 0) == told(0, UINT64_MAX));
+}
+
+static int unmap_dirty(uint64_t page, uint64_t n, uint64_t *bits)
+{
+    uint64_t words[PAGES / 64] = {0};
+    int ret = vfuc_dma_unmap_dirty(scene.c, BASE + page * PAGE, n * PAGE, PAGE, words);
+
+    *bits = words[0];
+    return ret;
+}
+
+/* An unmap that tells what was written. One that is refused does and forgets nothing. */
+static void unmap_with_bitmap(void **state)
+{
+    const struct vfio_user_bitmap bitmap = {PAGE, 64};
+    const struct raw_message unmap_512 = {
+        MSG_DMA_UNMAP(.argsz = 103, .flags = VFIO_USER_DMA_UNMAP_GET_DIRTY_BITMAP, .address = BASE,
+                      .size = 512 * PAGE),
+        .data = &bitmap,
+        .data_len = sizeof(bitmap),
+    };
+    struct raw_message quiet = unmap_512;
+    uint64_t bits;
+
+    (void)state;
+    map(0, 512, DMA_RW);
+    map(512, 512, DMA_RW);
+    assert_int_equal(unmap_dirty(0, 512, &bits), -EINVAL); /* it is off */
+    start(0, PAGES);
+    device_writes(3, 1);
+    device_writes(515, 1);
+    raw_refused(vfuc_socket(scene.c), &unmap_512, EINVAL); /* argsz */
+    assert_int_equal(unmap_dirty(0, 511, &bits), -EINVAL);
+    assert_int_equal(unmap_dirty(1, 512, &bits), -ENOENT);
+    assert_int_equal(unmap_dirty(0, 512, &bits), 0);
+    assert_true(bits == told(8, UINT64_MAX));
+    assert_int_equal(unmap_dirty(0, 512, &bits), -ENOENT);
+    assert_int_equal(report(0, 64, 0), 0);
+    assert_true(report(512, 64, 0) == told(8, UINT64_MAX));
+
+    /* Without a reply it is a plain one. */
+    map(0, 512, DMA_RW);
+    device_writes(5, 1);
+    quiet.flags = VFIO_USER_FLAG_NO_REPLY;
+    quiet.payload = &(const struct vfio_user_dma_unmap){104, VFIO_USER_DMA_UNMAP_GET_DIRTY_BITMAP,
+                                                        BASE, 512 * PAGE};
+    raw_send(vfuc_socket(scene.c), &quiet, NULL, 0);
+    assert_true(report(0, 64, 0) == told(0x20, UINT64_MAX));
+    assert_int_equal(unmap_dirty(0, 512, &bits), -ENOENT);
+}
+
+/* Of one that the kernel fails the bits are told by the next. */
+static void unmap_fails(void **state)
+{
+    const unsigned long request =
+        harness_is_iommufd() ? UAPI_IOMMU_IOAS_UNMAP : VFIO_IOMMU_UNMAP_DMA;
+    uint64_t bits;
+    int ret;
+
+    (void)state;
+    if (harness_is_spapr())
+        return;
+    map(0, 512, DMA_RW);
+    start(0, 512);
+    device_writes(3, 1);
+    sim_fail_nth(scene.h->machine.sim, SIM_CALL_IOCTL, request, 1, EIO);
+    ret = unmap_dirty(0, 512, &bits);
+    assert_true(sim_fault_spent(scene.h->machine.sim));
+    if (ret) {
+        assert_int_equal(ret, -EIO);
+        assert_int_equal(unmap_dirty(0, 512, &bits), 0);
+    }
+    assert_true(bits & 8);
+    assert_int_equal(report(0, 64, 0), 0);
 }
 
 /* The daemon says once a session what the source is. */
@@ -496,19 +580,82 @@ static void faults(void **state)
     }
 }
 
-#define each_of(f)                                                                                 \
-    {                                                                                              \
-#f, f                                                                                      \
-    }
+/*
+ * Two devices of a group, whose IOMMU has one record for both, and whose sessions share mappings:
+ * what one of them is told of is told to the other as well, from the other's start on.
+ */
+static void two_sessions(void **state)
+{
+    const struct source *s = scene.source;
+    struct harness_export *more;
+    struct vfuc *a, *b;
+    int fd;
 
+    (void)state;
+    if (s->device)
+        return;
+    end();
+    prepare();
+    scene.h->export_config.device = "sim:edu@one";
+    more = harness_add_export(scene.h, "sim:edu@one");
+    scene.h->settings.dirty_source = s->policy ? CONFIG_DIRTY_NONE : CONFIG_DIRTY_IOMMU;
+    harness_start(scene.h);
+    a = scene.c = harness_client(scene.h);
+    b = harness_client_at(more->path);
+    fd = raw_memfd(SIZE);
+    assert_int_equal(vfuc_dma_map(a, BASE, 512 * PAGE, DMA_RW, fd, 0), 0);
+    assert_int_equal(vfuc_dma_map(b, BASE, 512 * PAGE, DMA_RW, fd, 0), 0);
+    close(fd);
+    start(0, 512);
+    device_writes(1, 1);
+    scene.c = b;
+    start(0, 512);
+    device_writes(3, 1);
+    assert_true(report(0, 64, 0) == told(8, UINT64_MAX));
+    assert_true(report(0, 64, 0) == told(0, UINT64_MAX));
+    scene.c = a;
+    assert_true(report(0, 64, 0) == told(10, UINT64_MAX));
+    assert_true(report(0, 64, 0) == told(0, UINT64_MAX));
+
+    /* It stays mapped for the other. */
+    device_writes(5, 1);
+    unmap(0, 512);
+    scene.c = b;
+    device_writes(6, 1);
+    scene.c = a;
+    assert_true(report(0, 64, 0) == told(0x20, UINT64_MAX));
+    assert_int_equal(report(0, 64, 0), 0);
+    assert_int_equal(vfuc_dma_log_stop(a), 0);
+    scene.c = b;
+    device_writes(7, 1);
+    assert_true(report(0, 64, 0) == told(0xe0, UINT64_MAX));
+    unmap(0, 512);
+    vfuc_close(a);
+    vfuc_close(b);
+    harness_stop(scene.h);
+    begin();
+}
+
+/* clang-format off */
 static const struct {
     const char *name;
     CMUnitTestFunction run;
 } cases[] = {
-    each_of(once),       each_of(holes),    each_of(no_ranges), each_of(some_ranges),
-    each_of(page_sizes), each_of(capacity), each_of(unmapped),  each_of(log_names_it),
-    each_of(model),      each_of(faults),
+    {"once", once},
+    {"holes", holes},
+    {"no ranges", no_ranges},
+    {"some ranges", some_ranges},
+    {"page sizes", page_sizes},
+    {"capacity of the reply", capacity},
+    {"unmapped meanwhile", unmapped},
+    {"unmap with bitmap", unmap_with_bitmap},
+    {"unmap fails", unmap_fails},
+    {"the log names it", log_names_it},
+    {"model", model},
+    {"faults", faults},
+    {"two sessions", two_sessions},
 };
+/* clang-format on */
 
 int main(int argc, char **argv)
 {

@@ -234,8 +234,9 @@ static void test_dma_unmap(void **state)
         {2,          0,           0,      0,  0      }, /* QEMU's "all" */
         {2,          0x1234,      TOP,    0,  0      },
         {2,          TOP,         0,      0,  0      },
-        {1,          0x1000,      0x1000, 0,  -EINVAL},
-        {1,          0x1000,      0x1000, 16, -EINVAL},
+        {1,          0x1000,      0x1000, 0,  0      },
+        {1,          0x1000,      0x1000, 16, 0      },
+        {1,          0x1000,      0,      16, -EINVAL},
         {3,          0,           0,      0,  -EINVAL},
         {4,          0x1000,      0x1000, 0,  -EINVAL},
         {6,          0,           0,      0,  -EINVAL},
@@ -250,6 +251,48 @@ static void test_dma_unmap(void **state)
 
         assert_int_equal(validate_dma_unmap(p.bytes, p.len, &out), cases[i].result);
         assert_memory_equal(&out, &in, sizeof(in));
+        payload_free(&p);
+    }
+}
+
+static void test_dma_unmap_bitmap(void **state)
+{
+    static const struct {
+        uint64_t size;
+        struct vfio_user_bitmap bitmap;
+        uint32_t argsz;
+        size_t more;
+        int result;
+    } cases[] = {
+        {0x1000,       {4096, 8},                     48,                      16, 0      },
+        {0x40000,      {4096, 8},                     48,                      16, 0      },
+        {0x40000,      {4096, 100},                   140,                     16, 0      },
+        {0x41000,      {4096, 8},                     UINT32_MAX,              16, -EINVAL},
+        {0x41000,      {4096, 16},                    56,                      16, 0      },
+        {0x41000,      {8192, 8},                     48,                      16, 0      },
+        {1,            {UINT64_C(1) << 63, 8},        48,                      16, 0      },
+        {0x1000,       {4096, 8},                     47,                      16, -EINVAL},
+        {0x1000,       {4096, 7},                     48,                      16, -EINVAL},
+        {0x1000,       {4096, 0},                     48,                      16, -EINVAL},
+        {0x1000,       {4096, 8},                     48,                      15, -EINVAL},
+        {0x1000,       {4096, 8},                     48,                      0,  -EINVAL},
+        {0x1000,       {0, 8},                        48,                      16, -EINVAL},
+        {0x1000,       {2048, 8},                     48,                      16, -EINVAL},
+        {0x1000,       {4097, 8},                     48,                      16, -EINVAL},
+        {0x1000,       {4096, LIMIT_BITMAP_SIZE},     LIMIT_BITMAP_SIZE + 40u, 16, 0      },
+        {0x1000,       {4096, LIMIT_BITMAP_SIZE + 1}, UINT32_MAX,              16, -E2BIG },
+        {0x1000,       {4096, TOP},                   UINT32_MAX,              16, -E2BIG },
+        {0x1000000000, {4096, 8},                     UINT32_MAX,              16, -E2BIG },
+        {TOP,          {4096, 8},                     UINT32_MAX,              16, -E2BIG },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const struct vfio_user_dma_unmap in = {cases[i].argsz, 1, 0, cases[i].size};
+        struct payload p = payload_new(&in, sizeof(in), &cases[i].bitmap, cases[i].more);
+        struct vfio_user_bitmap out;
+
+        assert_int_equal(validate_dma_unmap_bitmap(p.bytes, p.len, &in, &out), cases[i].result);
         payload_free(&p);
     }
 }
@@ -420,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_request_tolerances),
         cmocka_unit_test(test_dma_map),
         cmocka_unit_test(test_dma_unmap),
+        cmocka_unit_test(test_dma_unmap_bitmap),
         cmocka_unit_test(test_device_info),
         cmocka_unit_test(test_region_info),
         cmocka_unit_test(test_region_io_fds),
