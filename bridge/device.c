@@ -88,6 +88,7 @@ static void close_kernel_device(struct device *dev)
     config_policy_forget(dev);
     host_close(dev->host, &dev->fd);
     free(dev->info.caps);
+    dev->gfx = (struct gfx_ids){0};
     dev->info = (struct device_info){0};
 }
 

@@ -8,6 +8,7 @@
 #include "bridge/config_map.h"
 #include "bridge/device.h"
 #include "bridge/dirty.h"
+#include "bridge/gfx.h"
 #include "bridge/irq.h"
 #include "bridge/region.h"
 #include "bridge/sysfs.h"
@@ -36,12 +37,15 @@ struct device {
     int fd; /* -1: could not be opened again */
     struct device_info info;
     struct region_info *regions;  /* info.num_regions of them */
+    struct region_info extra;     /* beyond those, that of index: */
+    uint32_t extra_index;         /* 0: there is none */
     struct irq_index *irqs;       /* info.num_irqs of them */
     int err_event, req_event;     /* what ERR and REQ signal, their owner's; -1: nothing */
     struct peer_device *peer;     /* NULL: no other device reaches this one's BARs */
     bool no_dma;                  /* bus mastering is kept off until the device is opened again */
     struct ioeventfd *ioeventfds; /* doorbells that the kernel has been given */
     struct migration_stream stream;
+    struct gfx_ids gfx;
     struct dirty_log *dirty;       /* NULL: off */
     const char *dirty_told;        /* the source that the log has named in this session */
     uint16_t no_snoop_at;          /* config offset of the register with that bit; 0: leave it */
@@ -55,6 +59,11 @@ int device_read_caps(struct device *dev, const struct vfio_device_info *got, siz
 /* Read the device's regions and irq indexes; what they allocate hangs at the device. */
 int region_read_infos(struct device *dev);
 void region_free_infos(struct device *dev);
+/*
+ * Reads a region beyond those that GET_INFO counts, which a display may have (the kernel's sample
+ * mdpy has 16); the last one that was added is known. 0 or -errno, logged.
+ */
+int region_add(struct device *dev, uint32_t index);
 int irq_read_infos(struct device *dev);
 void irq_free_infos(struct device *dev);
 

@@ -180,6 +180,26 @@ static int wait_for(struct device *dev, struct wait *w, short events)
     return fds[1].revents ? -ECANCELED : 0;
 }
 
+/* The kernel is asked for flags each time: that changes nothing, and it forgets when it is closed.
+ */
+int migration_get_precopy(struct device *dev, struct migration_precopy *out)
+{
+    struct uapi_vfio_precopy_info info = {.argsz = sizeof(info)};
+    int ret = check_stream(dev, true);
+    bool has_flags;
+
+    if (ret)
+        return ret;
+    has_flags = !feature_set(dev, UAPI_VFIO_FEATURE_PRECOPY_INFO_V2, NULL, 0);
+    ret = host_ioctl(dev->host, dev->stream.fd, UAPI_VFIO_MIG_GET_PRECOPY_INFO, &info);
+    *out = (struct migration_precopy){
+        .initial_bytes = info.initial_bytes,
+        .dirty_bytes = info.dirty_bytes,
+        .reinit = has_flags && info.flags & UAPI_VFIO_PRECOPY_INFO_REINIT,
+    };
+    return explain(dev, "GET_PRECOPY_INFO", ret < 0 ? ret : 0);
+}
+
 /*
  * A device in pre-copy has more to say if it has changed since; mlx5 looks for that when it is
  * asked how much there is, and at no other time.

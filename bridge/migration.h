@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,15 @@ int migration_set_state(struct device *dev, uint32_t state);
 
 /* *bytes: the driver's estimate of what STOP_COPY has to transfer. */
 int migration_get_data_size(struct device *dev, uint64_t *bytes);
+
+/* Estimates of what a device in pre-copy still has to say. */
+struct migration_precopy {
+    uint64_t initial_bytes, dirty_bytes;
+    bool reinit; /* there is initial data again, where the kernel tells of it */
+};
+
+/* -EINVAL: the device is not in pre-copy. */
+int migration_get_precopy(struct device *dev, struct migration_precopy *out);
 
 /*
  * Reads size bytes of the state's data. *got: how many there were; less than size: there are no

@@ -65,7 +65,7 @@ static bool may_be_absent(uint32_t index)
     return index > VFIO_PCI_BAR5_REGION_INDEX && index != VFIO_PCI_CONFIG_REGION_INDEX;
 }
 
-static int read_region_info(struct device *dev, uint32_t index, struct region_info *region)
+static int ask_region_info(struct device *dev, uint32_t index, struct region_info *region)
 {
     struct vfio_region_info in = {.index = index};
     const struct vfio_region_info *got;
@@ -90,6 +90,13 @@ static int read_region_info(struct device *dev, uint32_t index, struct region_in
         ret = rebuild_caps(region, buf, len, got->cap_offset);
     if (region->caps_len)
         region->flags |= VFIO_REGION_INFO_FLAG_CAPS;
+    return ret;
+}
+
+static int read_region_info(struct device *dev, uint32_t index, struct region_info *region)
+{
+    int ret = ask_region_info(dev, index, region);
+
     return ret ? ret : region_type_admit(dev->host, dev->fd, &dev->where, index, region);
 }
 
@@ -113,11 +120,36 @@ void region_free_infos(struct device *dev)
         free(dev->regions[i].caps);
     free(dev->regions);
     dev->regions = NULL;
+    free(dev->extra.caps);
+    dev->extra = (struct region_info){0};
+    dev->extra_index = 0;
+}
+
+int region_add(struct device *dev, uint32_t index)
+{
+    struct region_info region = {0};
+    int ret = ask_region_info(dev, index, &region);
+
+    /* Of one without a type nothing is known but that it has a picture: to be read. */
+    if (!ret && region.caps_len)
+        ret = region_type_admit(dev->host, dev->fd, &dev->where, index, &region);
+    else
+        region.flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_WRITE;
+    if (ret) {
+        free(region.caps);
+        return ret;
+    }
+    free(dev->extra.caps);
+    dev->extra = region;
+    dev->extra_index = index;
+    return 0;
 }
 
 const struct region_info *region_get(const struct device *dev, uint32_t index)
 {
-    return dev->regions && index < dev->info.num_regions ? &dev->regions[index] : NULL;
+    if (dev->regions && index < dev->info.num_regions)
+        return &dev->regions[index];
+    return index && index == dev->extra_index ? &dev->extra : NULL;
 }
 
 static int check_access(const struct device *dev, uint32_t index, uint64_t offset, uint32_t count,
@@ -153,14 +185,16 @@ static int explain_access_error(const char *what, uint32_t index, uint64_t offse
 
 int region_read(struct device *dev, uint32_t index, uint64_t offset, void *buf, uint32_t count)
 {
+    uint64_t file_offset;
     uint32_t done = 0;
     int ret = check_access(dev, index, offset, count, VFIO_REGION_INFO_FLAG_READ);
 
     if (ret)
         return ret;
+    file_offset = region_get(dev, index)->offset + offset;
     while (done < count) {
         ssize_t n = host_pread(dev->host, dev->fd, (char *)buf + done, count - done,
-                               (off_t)(dev->regions[index].offset + offset + done));
+                               (off_t)(file_offset + done));
 
         if (n <= 0)
             return explain_access_error("read", index, offset + done, count - done, n);
@@ -173,11 +207,12 @@ int region_read(struct device *dev, uint32_t index, uint64_t offset, void *buf, 
 static int write_bytes(struct device *dev, uint32_t index, uint64_t offset, const uint8_t *bytes,
                        uint32_t count)
 {
+    const uint64_t file_offset = region_get(dev, index)->offset + offset;
     uint32_t done = 0;
 
     while (done < count) {
         ssize_t n = host_pwrite(dev->host, dev->fd, bytes + done, count - done,
-                                (off_t)(dev->regions[index].offset + offset + done));
+                                (off_t)(file_offset + done));
 
         if (n <= 0)
             return explain_access_error("write", index, offset + done, count - done, n);
@@ -225,13 +260,14 @@ static int write_config(struct device *dev, uint64_t offset, const void *buf, ui
 int region_write(struct device *dev, uint32_t index, uint64_t offset, const void *buf,
                  uint32_t count)
 {
+    const struct region_info *region = region_get(dev, index);
     int ret = check_access(dev, index, offset, count, VFIO_REGION_INFO_FLAG_WRITE);
 
     if (ret)
         return ret;
     if (index == VFIO_PCI_CONFIG_REGION_INDEX)
         return write_config(dev, offset, buf, count);
-    if (dev->regions[index].edid_max_size)
-        ret = region_type_check_edid(&dev->regions[index], offset, buf, count);
+    if (region->edid_max_size)
+        ret = region_type_check_edid(region, offset, buf, count);
     return ret ? ret : write_bytes(dev, index, offset, buf, count);
 }

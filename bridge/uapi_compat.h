@@ -230,6 +230,10 @@ struct uapi_vfio_mig_data_size {
     uint64_t stop_copy_length;
 };
 
+/* SET: the flags of GET_PRECOPY_INFO mean something. */
+#define UAPI_VFIO_FEATURE_PRECOPY_INFO_V2 12
+#define UAPI_VFIO_PRECOPY_INFO_REINIT     (1u << 0)
+
 /* Of a migration data descriptor. */
 #define UAPI_VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
 

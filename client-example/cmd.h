@@ -30,6 +30,8 @@ int cmd_mtty(const struct cmd_target *target, int argc, char **argv);
 int cmd_hot_reset(const struct cmd_target *target, int argc, char **argv);
 int cmd_iommu(const struct cmd_target *target, int argc, char **argv);
 int cmd_ring(const struct cmd_target *target, int argc, char **argv);
+int cmd_eeh(const struct cmd_target *target, int argc, char **argv);
+int cmd_plane(const struct cmd_target *target, int argc, char **argv);
 int cmd_sleep(const struct cmd_target *target, int argc, char **argv);
 int cmd_watch(const struct cmd_target *target, int argc, char **argv);
 

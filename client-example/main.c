@@ -53,9 +53,14 @@ static const struct command_row {
     {"sleep",     "SECONDS",
      "Let the device sleep for so long, then use it: it must have slept, and wake.",              cmd_sleep    },
     {"iommu",     "",
-     "Show which addresses can be mapped for the device's DMA, how many mappings there can be, "
-     "and\n"
-     "of which page sizes.",                                                                      cmd_iommu    },
+     "Show which addresses can be mapped for the device's DMA, in pages of which sizes, and how\n"
+     "many mappings there can be.",                                                               cmd_iommu    },
+    {"plane",     "[REGION OFFSET VALUE[:WIDTH]]...",
+     "Write registers, then show the planes of a device that has a display, in a region or in a\n"
+     "dma-buf, and the first pixel of each.",                                                     cmd_plane    },
+    {"eeh",       "OPERATION",
+     "On a POWER machine: state, enable, unfreeze-io, unfreeze-dma, reset-hot, reset-fundamental,\n"
+     "reset-deactivate, configure.",                                                              cmd_eeh      },
     {"hot-reset", "[--info | --with OTHER_SOCKET]",
      "Show which devices a reset of the whole slot or bus resets, and (unless --info) reset it.\n"
      "--with: two devices there (edu, ivshmem) without a reset of their own; check that each of\n"

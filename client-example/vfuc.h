@@ -194,6 +194,21 @@ int vfuc_device_cap_next(const struct vfio_userd_device_info *info, uint32_t *of
 int vfuc_iommu_info(struct vfuc *c, struct vfio_userd_iommu_info **info);
 struct vfio_userd_iova_range vfuc_iova_range(const struct vfio_userd_iommu_info *info, uint32_t i);
 
+/* What a device in PRE_COPY still has to say. -EINVAL: it is not. */
+int vfuc_precopy_info(struct vfuc *c, struct vfio_userd_precopy_info *info);
+
+/*
+ * The plane of a display. flags: VFIO_USERD_GFX_REGION or _DMABUF, with _PROBE only to ask whether
+ * there is such a one (-EINVAL: there is not). *fd: the dma-buf of an id that a query has told, the
+ * caller's.
+ */
+int vfuc_gfx_plane(struct vfuc *c, uint32_t flags, uint32_t drm_plane_type,
+                   struct vfio_userd_gfx_plane *plane);
+int vfuc_gfx_dmabuf(struct vfuc *c, uint32_t id, int *fd);
+
+/* An operation of EEH, VFIO_EEH_PE_* of <linux/vfio.h>. *value: of GET_STATE; may be NULL. */
+int vfuc_eeh(struct vfuc *c, uint32_t op, uint32_t *value);
+
 /*
  * What a hot reset would reset. *info is allocated, the caller frees it: count devices follow, of
  * which vfuc_hot_reset_device() gives the one numbered i. -ENOTTY: there is no such reset.

@@ -120,6 +120,42 @@ struct vfio_userd_iova_range vfuc_iova_range(const struct vfio_userd_iommu_info 
     return range;
 }
 
+int vfuc_precopy_info(struct vfuc *c, struct vfio_userd_precopy_info *info)
+{
+    *info = (struct vfio_userd_precopy_info){.argsz = sizeof(*info)};
+    return vfuc_query(c, VFIO_USERD_PRECOPY_INFO, info, sizeof(*info));
+}
+
+int vfuc_gfx_plane(struct vfuc *c, uint32_t flags, uint32_t drm_plane_type,
+                   struct vfio_userd_gfx_plane *plane)
+{
+    *plane = (struct vfio_userd_gfx_plane){
+        .argsz = sizeof(*plane),
+        .flags = flags,
+        .drm_plane_type = drm_plane_type,
+    };
+    return vfuc_query(c, VFIO_USERD_QUERY_GFX_PLANE, plane, sizeof(*plane));
+}
+
+int vfuc_gfx_dmabuf(struct vfuc *c, uint32_t id, int *fd)
+{
+    struct vfio_userd_gfx_dmabuf request = {.argsz = sizeof(request), .dmabuf_id = id};
+    size_t len = sizeof(request);
+    int ret = vfuc_call(c, VFIO_USERD_GET_GFX_DMABUF, &request, len, NULL, 0, &request, &len, fd);
+
+    return ret ? ret : *fd < 0 ? -EPROTO : 0;
+}
+
+int vfuc_eeh(struct vfuc *c, uint32_t op, uint32_t *value)
+{
+    struct vfio_userd_eeh_op request = {.argsz = sizeof(request), .op = op};
+    int ret = vfuc_query(c, VFIO_USERD_EEH_OP, &request, sizeof(request));
+
+    if (!ret && value)
+        *value = request.value;
+    return ret;
+}
+
 int vfuc_hot_reset_info(struct vfuc *c, struct vfio_userd_hot_reset_info **info)
 {
     const struct vfio_userd_hot_reset_info request = {0};

@@ -12,6 +12,10 @@ enum vfio_userd_command {
     VFIO_USERD_BASE = 0x4000,
     VFIO_USERD_DEVICE_INFO = 0x4000,
     VFIO_USERD_IOMMU_INFO = 0x4001,
+    VFIO_USERD_PRECOPY_INFO = 0x4002,
+    VFIO_USERD_QUERY_GFX_PLANE = 0x4003,
+    VFIO_USERD_GET_GFX_DMABUF = 0x4004,
+    VFIO_USERD_EEH_OP = 0x4005,
     VFIO_USERD_HOT_RESET_INFO = 0x4006,
     VFIO_USERD_HOT_RESET = 0x4007,
 };
@@ -68,6 +72,60 @@ struct vfio_userd_iova_range {
     uint64_t last;
 };
 
+/* VFIO_USERD_PRECOPY_INFO, request and reply: as the kernel has it. */
+struct vfio_userd_precopy_info {
+    uint32_t argsz;
+    uint32_t flags; /* 0 in a request */
+    uint64_t initial_bytes;
+    uint64_t dirty_bytes;
+};
+
+enum {
+    VFIO_USERD_PRECOPY_REINIT = 1 << 0, /* there is new initial data */
+};
+
+/* VFIO_USERD_QUERY_GFX_PLANE, request and reply: as the kernel has it. */
+struct vfio_userd_gfx_plane {
+    uint32_t argsz;
+    uint32_t flags;
+    uint32_t drm_plane_type; /* request: DRM_PLANE_TYPE_* of <drm/drm_mode.h> */
+    uint32_t drm_format;
+    uint64_t drm_format_mod;
+    uint32_t width;
+    uint32_t height;
+    uint32_t stride;
+    uint32_t size;
+    uint32_t x_pos;
+    uint32_t y_pos;
+    uint32_t x_hot;
+    uint32_t y_hot;
+    uint32_t source; /* the region's index, or the dma-buf's id */
+    uint32_t reserved;
+};
+
+enum {
+    VFIO_USERD_GFX_PROBE = 1 << 0,
+    VFIO_USERD_GFX_DMABUF = 1 << 1,
+    VFIO_USERD_GFX_REGION = 1 << 2,
+    VFIO_USERD_GFX_FLAGS = 7,
+};
+
+/* VFIO_USERD_GET_GFX_DMABUF, request and reply, which has the dma-buf as its descriptor. */
+struct vfio_userd_gfx_dmabuf {
+    uint32_t argsz;
+    uint32_t flags; /* 0 */
+    uint32_t dmabuf_id;
+    uint32_t reserved;
+};
+
+/* VFIO_USERD_EEH_OP, request and reply. */
+struct vfio_userd_eeh_op {
+    uint32_t argsz;
+    uint32_t flags; /* 0 */
+    uint32_t op;    /* VFIO_EEH_PE_* of <linux/vfio.h> */
+    uint32_t value; /* reply: of GET_STATE, VFIO_EEH_PE_STATE_* */
+};
+
 /* VFIO_USERD_HOT_RESET_INFO, request and reply. */
 struct vfio_userd_hot_reset_info {
     uint32_t argsz;
@@ -114,6 +172,41 @@ WIRE_FIELD(vfio_userd_iommu_info, num_ranges, 20);
 WIRE_SIZE(vfio_userd_iova_range, 16);
 WIRE_FIELD(vfio_userd_iova_range, first, 0);
 WIRE_FIELD(vfio_userd_iova_range, last, 8);
+
+WIRE_SIZE(vfio_userd_precopy_info, 24);
+WIRE_FIELD(vfio_userd_precopy_info, argsz, 0);
+WIRE_FIELD(vfio_userd_precopy_info, flags, 4);
+WIRE_FIELD(vfio_userd_precopy_info, initial_bytes, 8);
+WIRE_FIELD(vfio_userd_precopy_info, dirty_bytes, 16);
+
+WIRE_SIZE(vfio_userd_gfx_plane, 64);
+WIRE_FIELD(vfio_userd_gfx_plane, argsz, 0);
+WIRE_FIELD(vfio_userd_gfx_plane, flags, 4);
+WIRE_FIELD(vfio_userd_gfx_plane, drm_plane_type, 8);
+WIRE_FIELD(vfio_userd_gfx_plane, drm_format, 12);
+WIRE_FIELD(vfio_userd_gfx_plane, drm_format_mod, 16);
+WIRE_FIELD(vfio_userd_gfx_plane, width, 24);
+WIRE_FIELD(vfio_userd_gfx_plane, height, 28);
+WIRE_FIELD(vfio_userd_gfx_plane, stride, 32);
+WIRE_FIELD(vfio_userd_gfx_plane, size, 36);
+WIRE_FIELD(vfio_userd_gfx_plane, x_pos, 40);
+WIRE_FIELD(vfio_userd_gfx_plane, y_pos, 44);
+WIRE_FIELD(vfio_userd_gfx_plane, x_hot, 48);
+WIRE_FIELD(vfio_userd_gfx_plane, y_hot, 52);
+WIRE_FIELD(vfio_userd_gfx_plane, source, 56);
+WIRE_FIELD(vfio_userd_gfx_plane, reserved, 60);
+
+WIRE_SIZE(vfio_userd_gfx_dmabuf, 16);
+WIRE_FIELD(vfio_userd_gfx_dmabuf, argsz, 0);
+WIRE_FIELD(vfio_userd_gfx_dmabuf, flags, 4);
+WIRE_FIELD(vfio_userd_gfx_dmabuf, dmabuf_id, 8);
+WIRE_FIELD(vfio_userd_gfx_dmabuf, reserved, 12);
+
+WIRE_SIZE(vfio_userd_eeh_op, 16);
+WIRE_FIELD(vfio_userd_eeh_op, argsz, 0);
+WIRE_FIELD(vfio_userd_eeh_op, flags, 4);
+WIRE_FIELD(vfio_userd_eeh_op, op, 8);
+WIRE_FIELD(vfio_userd_eeh_op, value, 12);
 
 WIRE_SIZE(vfio_userd_hot_reset_info, 16);
 WIRE_FIELD(vfio_userd_hot_reset_info, argsz, 0);

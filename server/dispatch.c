@@ -33,6 +33,10 @@ static const handler handlers[] = {
 static const handler extension_handlers[] = {
     [VFIO_USERD_DEVICE_INFO - VFIO_USERD_BASE] = handle_device_info,
     [VFIO_USERD_IOMMU_INFO - VFIO_USERD_BASE] = handle_iommu_info,
+    [VFIO_USERD_PRECOPY_INFO - VFIO_USERD_BASE] = handle_precopy_info,
+    [VFIO_USERD_QUERY_GFX_PLANE - VFIO_USERD_BASE] = handle_query_gfx_plane,
+    [VFIO_USERD_GET_GFX_DMABUF - VFIO_USERD_BASE] = handle_get_gfx_dmabuf,
+    [VFIO_USERD_EEH_OP - VFIO_USERD_BASE] = handle_eeh_op,
     [VFIO_USERD_HOT_RESET_INFO - VFIO_USERD_BASE] = handle_hot_reset_info,
     [VFIO_USERD_HOT_RESET - VFIO_USERD_BASE] = handle_hot_reset,
 };

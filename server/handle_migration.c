@@ -2,8 +2,8 @@
  * DEVICE_FEATURE's features of migration, MIG_DATA_READ and MIG_DATA_WRITE.
  *
  * The protocol does not use the states in which a device runs but does no DMA to other devices: a
- * client is not told that there are any. A device that could not be brought to where a client
- * wanted it may still be found in one.
+ * client without the extension is not told that there are any. A device that could not be brought
+ * to where a client wanted it may still be found in one.
  */
 #include <errno.h>
 #include <linux/vfio.h>
@@ -33,7 +33,8 @@ int migration_feature_flags(struct feature_call *call)
         ret = feature_reply(call, sizeof(out), &data);
     if (ret)
         return ret;
-    out.flags &= VFIO_MIGRATION_STOP_COPY | UAPI_VFIO_MIGRATION_PRE_COPY;
+    out.flags &= VFIO_MIGRATION_STOP_COPY | UAPI_VFIO_MIGRATION_PRE_COPY |
+                 (call->session->agreed.extensions ? VFIO_MIGRATION_P2P : 0);
     memcpy(data, &out, sizeof(out));
     return 0;
 }
@@ -51,7 +52,7 @@ int migration_feature_get_state(struct feature_call *call)
     return ret;
 }
 
-static bool may_be_asked_for(uint32_t state)
+static bool may_be_asked_for(const struct session *s, uint32_t state)
 {
     switch (state) {
     case VFIO_DEVICE_STATE_STOP:
@@ -60,6 +61,9 @@ static bool may_be_asked_for(uint32_t state)
     case VFIO_DEVICE_STATE_RESUMING:
     case UAPI_VFIO_STATE_PRE_COPY:
         return true;
+    case VFIO_DEVICE_STATE_RUNNING_P2P:
+    case UAPI_VFIO_STATE_PRE_COPY_P2P:
+        return s->agreed.extensions;
     default:
         return false;
     }
@@ -72,7 +76,7 @@ int migration_feature_set_state(struct feature_call *call)
 
     if (ret)
         return ret;
-    if (!may_be_asked_for(in.device_state))
+    if (!may_be_asked_for(call->session, in.device_state))
         return log_peer_refusal(EINVAL, "MIG_DEVICE_STATE: %u is no state to go to",
                                 in.device_state);
     return migration_set_state(call->session->device, in.device_state);
@@ -126,4 +130,27 @@ int handle_mig_data_write(struct session *s, struct request *req)
     if (ret)
         return ret;
     return migration_write(s->device, bytes, data.size, connection_socket(req->connection));
+}
+
+int handle_precopy_info(struct session *s, struct request *req)
+{
+    struct vfio_userd_precopy_info out;
+    struct migration_precopy info;
+    uint32_t room;
+    int ret =
+        validate_extension(VFIO_USERD_PRECOPY_INFO, req->payload, req->len, 0, &out, sizeof(out));
+
+    if (!ret)
+        ret = migration_feature_probe(s);
+    if (!ret)
+        ret = migration_get_precopy(s->device, &info);
+    if (ret)
+        return ret;
+    room = out.argsz;
+    out = (struct vfio_userd_precopy_info){
+        .flags = info.reinit ? VFIO_USERD_PRECOPY_REINIT : 0,
+        .initial_bytes = info.initial_bytes,
+        .dirty_bytes = info.dirty_bytes,
+    };
+    return request_reply_info(req, room, &out, sizeof(out), NULL, 0);
 }

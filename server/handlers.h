@@ -48,3 +48,12 @@ int handle_device_feature(struct session *s, struct request *req);
 /* handle_migration.c */
 int handle_mig_data_read(struct session *s, struct request *req);
 int handle_mig_data_write(struct session *s, struct request *req);
+/* Of the extension. */
+int handle_precopy_info(struct session *s, struct request *req);
+
+/* handle_gfx.c */
+int handle_query_gfx_plane(struct session *s, struct request *req);
+int handle_get_gfx_dmabuf(struct session *s, struct request *req);
+
+/* handle_eeh.c; ENOTTY without EEH */
+int handle_eeh_op(struct session *s, struct request *req);

@@ -19,6 +19,7 @@
 #include "bridge/sim/sim_bar.h"
 #include "bridge/sim/sim_eeh.h"
 #include "bridge/sim/sim_feature.h"
+#include "bridge/sim/sim_gfx.h"
 #include "bridge/sim/sim_group.h"
 #include "bridge/sim/sim_hot_reset.h"
 #include "bridge/sim/sim_info.h"
@@ -171,6 +172,8 @@ static const struct {
     {VFIO_DEVICE_RESET,           do_reset           },
     {VFIO_DEVICE_FEATURE,         sim_feature        },
     {VFIO_DEVICE_IOEVENTFD,       sim_ioeventfd_set  },
+    {VFIO_DEVICE_QUERY_GFX_PLANE, sim_gfx_query_plane},
+    {VFIO_DEVICE_GET_GFX_DMABUF,  sim_gfx_get_dmabuf },
 };
 
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg)

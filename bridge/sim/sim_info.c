@@ -7,6 +7,7 @@
 #include <linux/vfio.h>
 
 #include "bridge/sim/sim_device.h"
+#include "bridge/sim/sim_gfx.h"
 #include "bridge/sim/sim_info_caps.h"
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_region.h"
@@ -97,12 +98,15 @@ static bool has_index(const struct sim_device *dev, uint32_t index)
 int sim_info_get_region(struct sim_device *dev, void *arg)
 {
     struct vfio_region_info_cap_type cap;
-    struct vfio_region_info info;
+    struct vfio_region_info info = {0};
     size_t cap_size;
     int ret = sim_copy_in(&info, arg, sizeof(info));
+    const uint32_t asked = info.index;
 
     if (ret)
         return ret;
+    if (dev->model->display && asked == SIM_GFX_REGION)
+        info.index = dev->model->display;
     if (info.argsz < sizeof(info) || !has_index(dev, info.index))
         return -EINVAL;
     info.offset = (uint64_t)info.index << SIM_INFO_REGION_SHIFT;
@@ -122,6 +126,7 @@ int sim_info_get_region(struct sim_device *dev, void *arg)
             memcpy((char *)arg + sizeof(info), &cap, cap_size);
         }
     }
+    info.index = asked;
     return sim_copy_out(arg, &info, sizeof(info));
 }
 

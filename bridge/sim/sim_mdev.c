@@ -6,12 +6,14 @@
  *         RAISE       a write signals the vector of MSI, or asserts INTx
  *         LOWER       a write lowers INTx
  *         SCRATCH     keeps what is written, until a reset
+ *     BAR 2: the picture of its display, as sim_gfx.h says
  *     Region 9, a display's EDID, of 256 bytes at most: what is written there stays
  */
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <stdlib.h>
 
+#include "bridge/sim/sim_gfx.h"
 #include "bridge/sim/sim_model.h"
 
 enum {
@@ -22,6 +24,7 @@ enum {
 
     ID = 0x7665646d,
     MSI_AT = 0x40,
+    FRAMEBUFFER_BAR = 2,
 
     EDID_AT = 0x100,
     EDID_MOST = 0x100,
@@ -153,7 +156,11 @@ const struct sim_model sim_mdev_model = {
     .mediated = true,
     .config = config,
     .config_writable = config_writable,
-    .bars[0] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
+    .bars[0] = {.size = 4096,                           .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
+    .bars[FRAMEBUFFER_BAR] = { .size = SIM_GFX_SIZE,
+                .flags = PCI_BASE_ADDRESS_SPACE_MEMORY,
+                .ram = true},
+    .display = FRAMEBUFFER_BAR,
     .regions = &edid_region,
     .n_regions = 1,
     .create = mdev_create,

@@ -52,6 +52,7 @@ struct sim_model {
     const uint8_t *config;
     const uint8_t *config_writable;
     struct sim_model_bar bars[SIM_MODEL_BARS];
+    unsigned display; /* RAM BAR with the picture, as sim_gfx.h says; 0: none */
     uint32_t atomics; /* that the port above it completes: VFIO_PCI_ATOMIC_COMP* */
     const struct sim_model_region *regions; /* at most SIM_MODEL_REGIONS */
     size_t n_regions;

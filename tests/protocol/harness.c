@@ -261,20 +261,34 @@ struct vfuc *harness_client(const struct harness *h)
     return harness_client_at(h->path);
 }
 
-struct vfuc *harness_client_at(const char *path)
+static struct vfuc *open_client(const char *path, const struct version_caps *proposal)
 {
     int64_t deadline = harness_now_ms() + HARNESS_SECONDS * 1000;
     struct vfuc *c;
     int ret;
 
     do {
-        ret = vfuc_open(&c, path, NULL);
+        ret = vfuc_open(&c, path, proposal);
         if (!ret)
             return c;
         harness_pause();
     } while ((ret == -EBUSY || ret == -ENODEV) && harness_now_ms() < deadline);
     fail_msg("no session: %s", strerror(-ret));
     return NULL;
+}
+
+struct vfuc *harness_client_at(const char *path)
+{
+    return open_client(path, NULL);
+}
+
+struct vfuc *harness_plain_client(const struct harness *h)
+{
+    struct version_caps proposal = version_defaults();
+
+    proposal.has_json = proposal.has_capabilities = true;
+    proposal.has_max_data_xfer_size = proposal.has_migration = true;
+    return open_client(h->path, &proposal);
 }
 
 void harness_assert_serves(const struct harness *h)

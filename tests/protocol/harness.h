@@ -87,6 +87,8 @@ void harness_await_fds(int count);
  * tried again, are waited for. */
 struct vfuc *harness_client(const struct harness *h);
 struct vfuc *harness_client_at(const char *path);
+/* The same without the extension: what the specification has, and nothing else. */
+struct vfuc *harness_plain_client(const struct harness *h);
 
 /* Asserts that the server serves: a session that reads the device's vendor. */
 void harness_assert_serves(const struct harness *h);

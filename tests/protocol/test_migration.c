@@ -85,7 +85,7 @@ static void enable(struct vfuc *c)
 /* A session whose device has a register that a reset clears. */
 static struct vfuc *marked_client(const struct harness *h, uint32_t mark)
 {
-    struct vfuc *c = harness_client(h);
+    struct vfuc *c = harness_plain_client(h);
 
     enable(c);
     assert_int_equal(edu_write(c, EDU_REG_LIVENESS, mark), 0);
@@ -154,7 +154,7 @@ static void features(void **state)
 static void flags_are_masked(void **state)
 {
     struct harness *h = *state;
-    struct vfuc *c = harness_client(h);
+    struct vfuc *c = harness_plain_client(h);
     uint64_t flags;
 
     assert_int_equal(vfuc_migration_flags(c, &flags), 0);
@@ -165,7 +165,7 @@ static void flags_are_masked(void **state)
     vfuc_close(c);
 
     set_up(h, &(struct sim_migration_setup){.flags = 1});
-    c = harness_client(h);
+    c = harness_plain_client(h);
     assert_int_equal(vfuc_migration_flags(c, &flags), 0);
     assert_int_equal(flags, 1);
     assert_int_equal(vfuc_set_migration_state(c, PRE_COPY), -EINVAL);
@@ -173,7 +173,7 @@ static void flags_are_masked(void **state)
 
     set_up(h, &(struct sim_migration_setup){0});
     assert_int_equal(sim_set_dma_log(h->machine.sim, h->bdf, false, 0), 0);
-    c = harness_client(h);
+    c = harness_plain_client(h);
     assert_false(vfuc_caps(c)->has_migration);
     assert_int_equal(vfuc_migration_flags(c, &flags), -ENOTTY);
     vfuc_close(c);
@@ -259,7 +259,7 @@ static void changes(void **state)
     struct vfuc *c;
 
     set_up(h, &(struct sim_migration_setup){.flags = SIM_MIGRATION_ALL, .bad_data_is_error = true});
-    c = harness_client(h);
+    c = harness_plain_client(h);
     image = take_image(c);
     for (uint32_t from = 0; from < STATES; from++) {
         for (uint32_t to = 0; to <= STATES; to++) {
@@ -298,7 +298,7 @@ static bool fail_on_way(const struct harness *h, struct vfuc *c, uint32_t from, 
 static void changes_fail(void **state)
 {
     struct harness *h = *state;
-    struct vfuc *c = harness_client(h);
+    struct vfuc *c = harness_plain_client(h);
     struct image image = take_image(c);
     unsigned failed = 0;
 
@@ -351,7 +351,7 @@ static void moves(const struct harness *h, const struct sim_migration_setup *set
     assert_int_equal(read_stream(c, image + len, room - len, out), 0);
     vfuc_close(c);
 
-    c = harness_client(h);
+    c = harness_plain_client(h);
     go(c, RESUMING);
     write_stream(c, image, len, in);
     go(c, RUNNING);
@@ -388,7 +388,7 @@ static void reply_sizes(void **state)
     struct vfuc *c;
 
     set_up(h, &(struct sim_migration_setup){.flags = SIM_MIGRATION_ALL, .max_transfer = 100});
-    c = harness_client(h);
+    c = harness_plain_client(h);
     assert_int_equal(vfuc_feature(c, GET | 9, NULL, 0, &size, sizeof(size)), 0);
     go(c, STOP_COPY);
     assert_int_equal(vfuc_migration_read(c, image, 0), 0);
@@ -405,7 +405,7 @@ static void refused_data(void **state)
     static const uint32_t no_read[] = {STOP, RUNNING, RESUMING};
     static const uint32_t no_write[] = {STOP, RUNNING, STOP_COPY, PRE_COPY};
     struct harness *h = *state;
-    struct vfuc *c = harness_client(h);
+    struct vfuc *c = harness_plain_client(h);
     int sock = vfuc_socket(c);
     uint8_t byte;
 
@@ -431,7 +431,7 @@ static void bad_data(void **state)
 {
     struct harness *h = *state;
     cleanup_free_ uint8_t *image = malloc(IMAGE);
-    struct vfuc *c = harness_client(h);
+    struct vfuc *c = harness_plain_client(h);
     uint32_t now;
     size_t len;
 
@@ -452,7 +452,7 @@ static void bad_data(void **state)
 
     harness_await_idle(h);
     set_up(h, &(struct sim_migration_setup){.flags = SIM_MIGRATION_ALL, .bad_data_is_error = true});
-    c = harness_client(h);
+    c = harness_plain_client(h);
     go(c, RESUMING);
     assert_int_equal(vfuc_set_migration_state(c, STOP), -EINVAL);
     assert_int_equal(vfuc_migration_state(c, &now), 0);
@@ -478,7 +478,7 @@ static void client_leaves(void **state)
 
         go(c, states[i]);
         vfuc_close(c);
-        c = harness_client(h);
+        c = harness_plain_client(h);
         assert_int_equal(vfuc_migration_state(c, &got), 0);
         assert_int_equal(got, RUNNING);
         assert_int_equal(harness_stats(h).streams, 0);
@@ -498,7 +498,7 @@ static void leaves_while_waiting(void **state)
     struct vfuc *c;
 
     set_up(h, &(struct sim_migration_setup){.flags = SIM_MIGRATION_ALL, .delay_ms = 1000000000});
-    c = harness_client(h);
+    c = harness_plain_client(h);
     go(c, STOP_COPY);
     sock = vfuc_socket(c);
     raw_send(sock, MSG(MSG_MIG_READ(.argsz = 4104, .size = 4096)), NULL, 0);
@@ -525,7 +525,7 @@ static void kernel_fails(void **state)
         {SIM_CALL_SET_NONBLOCK, 0,                   1, PRE_COPY},
     };
     struct harness *h = *state;
-    struct vfuc *c = harness_client(h);
+    struct vfuc *c = harness_plain_client(h);
     uint8_t bytes[64];
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -563,12 +563,12 @@ static void others_are_served(void **state)
     strcpy(other->bdf, "0000:00:02.0");
     harness_start(other);
     set_up(h, &(struct sim_migration_setup){.flags = SIM_MIGRATION_ALL, .delay_ms = 1000000000});
-    c = harness_client(h);
+    c = harness_plain_client(h);
     go(c, STOP_COPY);
     raw_send(vfuc_socket(c), MSG(MSG_MIG_READ(.argsz = 4104, .size = 4096)), NULL, 0);
     begin = harness_now_ms();
     for (int i = 0; i < 10; i++) {
-        struct vfuc *d = harness_client(other);
+        struct vfuc *d = harness_plain_client(other);
         uint32_t now;
 
         assert_int_equal(vfuc_migration_state(d, &now), 0);

@@ -36,6 +36,10 @@ static const struct command expected[] = {
     {"MIG_DATA_WRITE",           18,     S, LATER, 8,  1048584, 0,   false, true,  false},
     {"DEVICE_INFO",              0x4000, S, LATER, 24, 24,      0,   false, false, true },
     {"IOMMU_INFO",               0x4001, S, LATER, 24, 24,      0,   false, false, true },
+    {"PRECOPY_INFO",             0x4002, S, LATER, 24, 24,      0,   false, false, true },
+    {"QUERY_GFX_PLANE",          0x4003, S, LATER, 64, 64,      0,   false, false, true },
+    {"GET_GFX_DMABUF",           0x4004, S, LATER, 16, 16,      0,   false, false, true },
+    {"EEH_OP",                   0x4005, S, LATER, 16, 16,      0,   false, false, true },
     {"HOT_RESET_INFO",           0x4006, S, LATER, 16, 16,      0,   false, false, true },
     {"HOT_RESET",                0x4007, S, LATER, 8,  8,       0,   false, true,  true },
 };

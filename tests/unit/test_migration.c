@@ -263,6 +263,43 @@ static void test_more(void **state)
     assert_read(8, 0, "");
 }
 
+static void expect_precopy(int opt_in, uint32_t flags, int ret)
+{
+    const struct vfio_device_feature request = {
+        .argsz = sizeof(request),
+        .flags = VFIO_DEVICE_FEATURE_SET | UAPI_VFIO_FEATURE_PRECOPY_INFO_V2,
+    };
+    const struct uapi_vfio_precopy_info info = {sizeof(info), flags, 3, 5};
+
+    FAKE_EXPECT(m.f, .kind = FAKE_IOCTL, .fd = FAKE_DEVICE, .request = VFIO_DEVICE_FEATURE,
+                .in = &request, .in_len = sizeof(request), .ret = opt_in);
+    FAKE_EXPECT(m.f, .kind = FAKE_IOCTL, .fd = STREAM, .request = UAPI_VFIO_MIG_GET_PRECOPY_INFO,
+                .out = &info, .out_len = sizeof(info), .ret = ret);
+}
+
+/* Its flags mean something only where the kernel says that they do. */
+static void test_precopy(void **state)
+{
+    struct migration_precopy got;
+
+    (void)state;
+    assert_int_equal(migration_get_precopy(m.dev, &got), -EINVAL);
+    open_stream(UAPI_VFIO_STATE_PRE_COPY);
+    expect_precopy(0, UAPI_VFIO_PRECOPY_INFO_REINIT, 0);
+    assert_int_equal(migration_get_precopy(m.dev, &got), 0);
+    assert_int_equal(got.initial_bytes, 3);
+    assert_int_equal(got.dirty_bytes, 5);
+    assert_true(got.reinit);
+    expect_precopy(0, ~UAPI_VFIO_PRECOPY_INFO_REINIT, 0);
+    assert_int_equal(migration_get_precopy(m.dev, &got), 0);
+    assert_false(got.reinit);
+    expect_precopy(-ENOTTY, UINT32_MAX, 0);
+    assert_int_equal(migration_get_precopy(m.dev, &got), 0);
+    assert_false(got.reinit);
+    expect_precopy(-ENOTTY, 0, -EINVAL);
+    assert_int_equal(migration_get_precopy(m.dev, &got), -EINVAL);
+}
+
 static void test_wait(void **state)
 {
     (void)state;
@@ -394,7 +431,7 @@ int main(void)
         TEST(test_short_reads),  TEST(test_reset_ends_stream), TEST(test_more),
         TEST(test_wait),         TEST(test_poll_lies),         TEST(test_peer_leaves),
         TEST(test_timeout),      TEST(test_read_errors),       TEST(test_write),
-        TEST(test_no_migration),
+        TEST(test_no_migration), TEST(test_precopy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
