@@ -33,6 +33,7 @@ int cmd_ring(const struct cmd_target *target, int argc, char **argv);
 int cmd_eeh(const struct cmd_target *target, int argc, char **argv);
 int cmd_plane(const struct cmd_target *target, int argc, char **argv);
 int cmd_sleep(const struct cmd_target *target, int argc, char **argv);
+int cmd_states(const struct cmd_target *target, int argc, char **argv);
 int cmd_watch(const struct cmd_target *target, int argc, char **argv);
 
 /* Opens the session; CMD_OK, or CMD_FAILED with the line printed. *c: to be closed. */

@@ -44,6 +44,9 @@ static const struct command_row {
      "--expect REGION:OFFSET:VALUE[:WIDTH]: likewise, to be read from the destination at the end;\n"
      "--edu: keep an edu device busy with DMA meanwhile; --step: after each step wait for a line\n"
      "of input, without which the migration is given up.",                                        cmd_migrate  },
+    {"states",    "",
+     "Bring a device that can migrate from each state of migration to each other, and check that\n"
+     "it is there, or was left alone by what is refused.",                                        cmd_states   },
     {"nvme",      "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme     },
