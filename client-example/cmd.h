@@ -26,6 +26,7 @@ int cmd_pair(const struct cmd_target *target, int argc, char **argv);
 int cmd_p2p(const struct cmd_target *target, int argc, char **argv);
 int cmd_migrate(const struct cmd_target *target, int argc, char **argv);
 int cmd_nvme(const struct cmd_target *target, int argc, char **argv);
+int cmd_msix(const struct cmd_target *target, int argc, char **argv);
 int cmd_mtty(const struct cmd_target *target, int argc, char **argv);
 int cmd_hot_reset(const struct cmd_target *target, int argc, char **argv);
 int cmd_iommu(const struct cmd_target *target, int argc, char **argv);

@@ -26,6 +26,7 @@ struct job {
 
 struct plan {
     bool interrupts;
+    bool doorbells; /* some are to be rung by their eventfds */
     size_t count;
     struct job *jobs;
 };
@@ -133,7 +134,16 @@ static int use_controller(struct pass *p, const struct plan *plan)
     return cmd_ok("%s: I/O queues deleted, controller shut down and disabled", p->name);
 }
 
-static int run_pass(struct vfuc *c, const char *name, const int *events, const struct plan *plan)
+static int check_rung(const struct pass *p)
+{
+    if (!nvme_rung(p->n))
+        return cmd_fail(0, "%s: no doorbell was rung by an eventfd", p->name);
+    return cmd_ok("%s: doorbells rung by their eventfds: %u, and the commands completed", p->name,
+                  nvme_rung(p->n));
+}
+
+static int run_pass(struct vfuc *c, const char *name, const int *events,
+                    const struct vfuc_io_fds *bells, const struct plan *plan)
 {
     struct pass p = {.name = name};
     int ret = nvme_open(&p.n, c, events);
@@ -141,13 +151,17 @@ static int run_pass(struct vfuc *c, const char *name, const int *events, const s
     if (ret)
         return fail(&p, ret, "enabling the controller");
     cmd_ok("%s: controller enabled", name);
+    if (plan->doorbells)
+        nvme_use_doorbells(p.n, bells);
     ret = use_controller(&p, plan);
+    if (!ret && plan->doorbells)
+        ret = check_rung(&p);
     nvme_close(p.n);
     return ret;
 }
 
 static int run_with_events(struct vfuc *c, const int events[NVME_NUM_VECTORS],
-                           const struct plan *plan)
+                           const struct vfuc_io_fds *bells, const struct plan *plan)
 {
     int ret = vfuc_set_irqs(c, VFIO_PCI_MSIX_IRQ_INDEX,
                             VFIO_USER_IRQ_SET_DATA_EVENTFD | VFIO_USER_IRQ_SET_ACTION_TRIGGER, 0,
@@ -155,13 +169,14 @@ static int run_with_events(struct vfuc *c, const int events[NVME_NUM_VECTORS],
 
     if (ret)
         return cmd_fail(ret, "MSI-X: setting the eventfds");
-    if (run_pass(c, "MSI-X", events, plan))
+    if (run_pass(c, "MSI-X", events, bells, plan))
         return CMD_FAILED;
     ret = vfuc_irq_disable(c, VFIO_PCI_MSIX_IRQ_INDEX);
     return ret ? cmd_fail(ret, "MSI-X: disabling") : cmd_ok("MSI-X: disabled");
 }
 
-static int run_with_interrupts(struct vfuc *c, const struct plan *plan)
+static int run_with_interrupts(struct vfuc *c, const struct vfuc_io_fds *bells,
+                               const struct plan *plan)
 {
     cleanup_close_ int admin = event_create();
     cleanup_close_ int io = event_create();
@@ -175,7 +190,7 @@ static int run_with_interrupts(struct vfuc *c, const struct plan *plan)
     if (admin < 0 || io < 0)
         return cmd_error(admin < 0 ? admin : io, "creating an eventfd");
     return run_with_events(c, (const int[]){[NVME_ADMIN_VECTOR] = admin, [NVME_IO_VECTOR] = io},
-                           plan);
+                           bells, plan);
 }
 
 static int check_class(struct vfuc *c)
@@ -195,6 +210,7 @@ static int run_plan(struct vfuc *c, const struct plan *plan)
 {
     /* The polled controller has no one to take its INTx. */
     const uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE;
+    cleanup_(vfuc_io_fds_free) struct vfuc_io_fds bells = {0};
     int ret;
 
     if (check_class(c))
@@ -202,9 +218,13 @@ static int run_plan(struct vfuc *c, const struct plan *plan)
     ret = cmd_update_command(c, command, 0);
     if (ret)
         return cmd_fail(ret, "setting Mem+ BusMaster+ DisINTx+ in the COMMAND register");
-    ret = run_pass(c, "polled", NULL, plan);
+    if (plan->doorbells)
+        ret = vfuc_region_io_fds(c, VFIO_PCI_BAR0_REGION_INDEX, &bells);
+    if (ret)
+        return cmd_fail(ret, "asking for the doorbells");
+    ret = run_pass(c, "polled", NULL, &bells, plan);
     if (!ret && plan->interrupts)
-        ret = run_with_interrupts(c, plan);
+        ret = run_with_interrupts(c, &bells, plan);
     return ret;
 }
 
@@ -229,6 +249,10 @@ static int parse_plan(int argc, char **argv, struct plan *plan)
 
         if (!strcmp(argv[i], "--no-irq")) {
             plan->interrupts = false;
+            continue;
+        }
+        if (!strcmp(argv[i], "--doorbell")) {
+            plan->doorbells = true;
             continue;
         }
         if (strcmp(argv[i], "--expect") && strcmp(argv[i], "--write"))

@@ -32,7 +32,21 @@ static int read_register(const struct ring *r, const struct vfio_user_sub_region
     return vfuc_region_read(r->c, r->region, sub->offset, value, (uint32_t)sub->size);
 }
 
-/* The kernel makes the write while the signal is given: it is done when that returns. */
+/* Of a register that reads what is written to it. Others don't, which is nobody's mistake. */
+static int await_change(const struct ring *r, const struct vfio_user_sub_region_io_fd *sub,
+                        uint64_t before, uint64_t *after)
+{
+    int64_t deadline = event_now_ms() + EVENT_QUIET_MS;
+    int ret;
+
+    do {
+        ret = read_register(r, sub, after);
+        if (!ret && *after == before)
+            event_pause();
+    } while (!ret && *after == before && event_now_ms() < deadline);
+    return ret;
+}
+
 static int ring_one(const struct ring *r, const struct vfio_user_sub_region_io_fd *sub)
 {
     int fd = r->io.fds.fd[sub->fd_index];
@@ -45,7 +59,7 @@ static int ring_one(const struct ring *r, const struct vfio_user_sub_region_io_f
     if (!ret)
         ret = event_signal(fd);
     if (!ret)
-        ret = read_register(r, sub, &after);
+        ret = await_change(r, sub, before, &after);
     if (ret)
         return cmd_fail(ret, "ringing the doorbell at 0x%" PRIx64, sub->offset);
     return cmd_ok("doorbell at 0x%" PRIx64 ", %" PRIu64 " bytes, data 0x%" PRIx64

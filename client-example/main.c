@@ -47,9 +47,13 @@ static const struct command_row {
     {"states",    "",
      "Bring a device that can migrate from each state of migration to each other, and check that\n"
      "it is there, or was left alone by what is refused.",                                        cmd_states   },
-    {"nvme",      "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq]",
+    {"nvme",      "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq] [--doorbell]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
-     "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.",         cmd_nvme     },
+     "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.\n"
+     "--doorbell: some doorbells must be rung by eventfds (the server's --doorbell).",            cmd_nvme     },
+    {"msix",      "",
+     "Give the vectors of MSI-X eventfds, in chunks and with gaps, and take some away; each must\n"
+     "fire its own when it is triggered.",                                                        cmd_msix     },
     {"ring",      "REGION OFFSET",
      "Signal the eventfds of the doorbells there, as KVM does when a guest writes what they are\n"
      "for, and show what the register reads before and after.",                                   cmd_ring     },

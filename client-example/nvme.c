@@ -230,6 +230,16 @@ int nvme_open(struct nvme **out, struct vfuc *c, const int *events)
     return 0;
 }
 
+void nvme_use_doorbells(struct nvme *n, const struct vfuc_io_fds *bells)
+{
+    n->admin.bells = n->io.bells = bells;
+}
+
+unsigned nvme_rung(const struct nvme *n)
+{
+    return n->admin.rung + n->io.rung;
+}
+
 void nvme_close(struct nvme *n)
 {
     if (!n)

@@ -41,6 +41,13 @@ struct nvme_namespace {
  */
 int nvme_open(struct nvme **out, struct vfuc *c, const int *events);
 
+/*
+ * From now on doorbells of BAR 0 that have an eventfd are rung by it; bells outlives the
+ * controller. nvme_rung: how often that was so far.
+ */
+void nvme_use_doorbells(struct nvme *n, const struct vfuc_io_fds *bells);
+unsigned nvme_rung(const struct nvme *n);
+
 /* Forgets the controller as it is and takes its memory back. NULL is allowed. */
 void nvme_close(struct nvme *n);
 

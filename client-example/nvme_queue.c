@@ -21,11 +21,29 @@ void nvme_queue_reset(struct nvme_queue *q, void *sq_page, void *cq_page, size_t
     q->phase = 1; /* the controller's first completions have it, a cleared entry has not */
 }
 
+/* The eventfd that has the value written there; -1: there is none. */
+static int find_bell(const struct nvme_queue *q, uint64_t doorbell, uint32_t value)
+{
+    for (uint32_t i = 0; q->bells && i < q->bells->count; i++) {
+        const struct vfio_user_sub_region_io_fd *sub = &q->bells->subs[i];
+
+        if (sub->type == VFIO_USER_IO_FD_TYPE_IOEVENTFD && sub->offset == doorbell &&
+            sub->size == sizeof(value) && sub->datamatch == value)
+            return q->bells->fds.fd[sub->fd_index];
+    }
+    return -1;
+}
+
 static int ring(struct nvme_queue *q, bool completion, uint32_t value)
 {
     const uint32_t raw = htole32(value);
     uint64_t doorbell = REG_DOORBELLS + (uint64_t)(2 * q->id + completion) * q->doorbell_stride;
+    int bell = find_bell(q, doorbell, value);
 
+    if (bell >= 0) {
+        q->rung++;
+        return event_signal(bell);
+    }
     return vfuc_region_write(q->c, BAR, doorbell, &raw, sizeof(raw));
 }
 

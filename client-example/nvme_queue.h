@@ -42,7 +42,9 @@ struct nvme_queue {
     unsigned id;              /* 0: the admin queues */
     unsigned doorbell_stride; /* in bytes */
     int timeout_ms;
-    int event; /* -1: the completions are polled */
+    int event;                       /* -1: the completions are polled */
+    const struct vfuc_io_fds *bells; /* of the doorbells' BAR, signalled where they fit; or NULL */
+    unsigned rung;                   /* so often */
 
     struct nvme_command *sq;
     struct nvme_completion *cq;
