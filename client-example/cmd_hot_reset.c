@@ -91,8 +91,8 @@ static int get_mark(const struct pair *p, unsigned which, uint32_t *mark)
 
 static int check_was_reset(const struct pair *p, unsigned which)
 {
-    uint16_t command;
-    uint32_t mark;
+    uint16_t command = 0;
+    uint32_t mark = 0;
     int ret = get_mark(p, which, &mark);
 
     if (!ret)

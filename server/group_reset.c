@@ -13,6 +13,10 @@
 #include "server/group_internal.h"
 #include "server/tenant.h"
 
+enum {
+    MOST_GROUPS = HOT_RESET_MOST + 1, /* those of the set, and the asking device's */
+};
+
 /* A turn that was asked for. */
 struct ticket {
     struct group_device *gd;
@@ -24,9 +28,9 @@ struct bus {
     enum group_reset_others others;
     struct hot_reset_set set;
 
-    /* Locked groups, each with a device of the set. */
+    /* Locked: the asking device's, and each with a device of the set. */
     size_t n_groups;
-    struct group *groups[HOT_RESET_MOST];
+    struct group *groups[MOST_GROUPS];
 
     /* Of all devices of these groups, as they were when they were asked for. */
     size_t n_tickets;
@@ -366,9 +370,9 @@ static void release_clean(const struct bus *bus)
 /* With all turns and the groups' locks. */
 static int carry_out(const struct bus *bus)
 {
-    cleanup_free_ struct device **devices = calloc(bus->n_tickets, sizeof(*devices));
-    bool moved[HOT_RESET_MOST] = {0};
-    int files[HOT_RESET_MOST];
+    cleanup_free_ struct device **devices = calloc(bus->n_tickets, sizeof(struct device *));
+    bool moved[MOST_GROUPS] = {0};
+    int files[MOST_GROUPS];
     size_t n_files;
     int ret = devices ? move_groups(bus, moved) : -ENOMEM;
 

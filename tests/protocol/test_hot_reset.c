@@ -48,7 +48,7 @@ static void put_on_bus(struct harness *h, bool one_group)
 {
     const char *const bdfs[] = {h->bdf, h->more[0].bdf};
     struct sim *sim = h->machine.sim;
-    unsigned n = 1 + h->n_more;
+    unsigned n = h->n_more ? 2 : 1;
 
     for (unsigned i = 0; i < n; i++) {
         assert_int_equal(sim_set_no_reset(sim, bdfs[i]), 0);
