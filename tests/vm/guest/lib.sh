@@ -11,7 +11,7 @@ shopt -s extglob
 	root_bus_edu=0000:00:04.0
 	nvme=0000:02:00.0        # likewise
 	# In one scenario each:
-	igb=0000:03:00.0         # sriov, eventfds
+	igb=0000:03:00.0         # sriov, eventfds, unplug
 	second_nvme=0000:03:00.0 # share
 	ivshmem=0000:03:00.0     # p2p
 	bus_edu=0000:03:00.0 bus_edu2=0000:03:00.1 bus_ivshmem=0000:03:00.2 bus_igb=0000:04:00.0 # hotreset
