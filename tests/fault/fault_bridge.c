@@ -16,8 +16,10 @@
 #include "bridge/device.h"
 #include "bridge/irq.h"
 #include "bridge/irq_relay.h"
+#include "bridge/migration.h"
 #include "bridge/region.h"
 #include "bridge/reset.h"
+#include "bridge/uapi_compat.h"
 #include "proto/base/arith.h"
 #include "proto/base/fd.h"
 #include "tests/fault/fault.h"
@@ -230,6 +232,24 @@ static int disable_req(struct use *u)
     return request(u, REQ, 0);
 }
 
+/* Where it is after a change that failed is the kernel's to know. */
+static int pre_copy(struct use *u)
+{
+    int ret = migration_set_state(u->dev, VFIO_DEVICE_STATE_RUNNING);
+
+    return ret ? ret : migration_set_state(u->dev, UAPI_VFIO_STATE_PRE_COPY);
+}
+
+static int precopy_info(struct use *u)
+{
+    struct migration_precopy info;
+    int ret = migration_get_precopy(u->dev, &info);
+
+    if (!ret)
+        assert_true(info.initial_bytes > 0);
+    return ret;
+}
+
 static int reopen(struct use *u)
 {
     return device_reopen(u->dev);
@@ -249,8 +269,8 @@ static const struct {
     STEP(raise_intx), STEP(disable_intx), STEP(enable_msi),  STEP(raise_msi),   STEP(reset),
     STEP(raise_msi),  STEP(unmap_first),  STEP(map_first),   STEP(enable),      STEP(stop_dma),
     STEP(watch),      STEP(enable_req),   STEP(raise_req),   STEP(disable_req), STEP(disable_all),
-    STEP(reset),      STEP(stop_decode),  STEP(unmap_all),   STEP(reopen),      STEP(read_vendor),
-    STEP(map_second), STEP(enable_intx),
+    STEP(pre_copy),   STEP(precopy_info), STEP(reset),       STEP(stop_decode), STEP(unmap_all),
+    STEP(reopen),     STEP(read_vendor),  STEP(map_second),  STEP(enable_intx),
 };
 
 enum { FIRST_WITH_DEVICE = 2 };
