@@ -151,9 +151,9 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* A wait for the stream; zero-initialized but for peer. */
+/* A wait for the stream; zero-initialized but for ends. */
 struct wait {
-    int peer;
+    const struct migration_ends *ends;
     int64_t until;  /* 0: not begun */
     bool was_ready; /* poll said so, and the call that followed EAGAIN */
 };
@@ -163,7 +163,8 @@ static int wait_for(struct device *dev, struct wait *w, short events)
     const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
     struct pollfd fds[] = {
         {.fd = dev->stream.fd, .events = events   },
-        {.fd = w->peer,        .events = POLLRDHUP},
+        {.fd = w->ends->peer,  .events = POLLRDHUP},
+        {.fd = w->ends->stop,  .events = POLLIN   },
     };
     int ret;
 
@@ -177,7 +178,7 @@ static int wait_for(struct device *dev, struct wait *w, short events)
     if (ret < 0)
         return ret;
     w->was_ready = fds[0].revents;
-    return fds[1].revents ? -ECANCELED : 0;
+    return fds[1].revents || fds[2].revents ? -ECANCELED : 0;
 }
 
 /* The kernel is asked for flags each time: that changes nothing, and it forgets when it is closed.
@@ -212,9 +213,10 @@ static bool has_more(struct device *dev)
     return !ret && (info.initial_bytes || info.dirty_bytes);
 }
 
-int migration_read(struct device *dev, void *buf, size_t size, int peer, size_t *got)
+int migration_read(struct device *dev, void *buf, size_t size, const struct migration_ends *ends,
+                   size_t *got)
 {
-    struct wait wait = {.peer = peer};
+    struct wait wait = {.ends = ends};
     bool asked = false;
     int ret = check_stream(dev, true);
 
@@ -238,9 +240,10 @@ int migration_read(struct device *dev, void *buf, size_t size, int peer, size_t 
     return explain(dev, "reading the migration data", ret);
 }
 
-int migration_write(struct device *dev, const void *buf, size_t size, int peer)
+int migration_write(struct device *dev, const void *buf, size_t size,
+                    const struct migration_ends *ends)
 {
-    struct wait wait = {.peer = peer};
+    struct wait wait = {.ends = ends};
     size_t done = 0;
     int ret = check_stream(dev, false);
 

@@ -41,16 +41,24 @@ struct migration_precopy {
 /* -EINVAL: the device is not in pre-copy. */
 int migration_get_precopy(struct device *dev, struct migration_precopy *out);
 
+/* Descriptors that end a wait. */
+struct migration_ends {
+    int peer; /* a socket, when it has been closed at its other end */
+    int stop; /* when it is readable; -1: none */
+};
+
 /*
  * Reads size bytes of the state's data. *got: how many there were; less than size: there are no
  * more now, and in STOP_COPY none will come.
  *
- * Both wait for a driver that is not ready, until peer (a socket) has been closed at its other
- * end: -ECANCELED; or for a minute: -ETIMEDOUT. -EINVAL: the device is in no state to be read, to
- * be written. After an error the stream is of no use any more.
+ * Both wait for a driver that is not ready, until what ends says: -ECANCELED; or for a minute:
+ * -ETIMEDOUT. -EINVAL: the device is in no state to be read, to be written. After an error the
+ * stream is of no use any more.
  */
-int migration_read(struct device *dev, void *buf, size_t size, int peer, size_t *got);
-int migration_write(struct device *dev, const void *buf, size_t size, int peer);
+int migration_read(struct device *dev, void *buf, size_t size, const struct migration_ends *ends,
+                   size_t *got);
+int migration_write(struct device *dev, const void *buf, size_t size,
+                    const struct migration_ends *ends);
 
 /* Ends the stream, if there is one. The state is left to whoever resets or closes the device. */
 void migration_end_stream(struct device *dev);

@@ -66,6 +66,7 @@ struct export
     struct event_base *base;
     void (*finished)(void *arg);
     void *finished_arg;
+    int stop; /* of export_start */
 
     TAILQ_HEAD(, client) clients;
     unsigned n_clients;
@@ -497,6 +498,7 @@ static void begin_session(struct client *c, const struct version_caps *proposed,
         .strict_dma = e->settings->strict_dma,
         .low_power = e->config->low_power,
         .dirty_sources = session_dirty_sources(e->settings),
+        .stop = e->stop,
         .stable_memory = e->config->stable_memory,
         .max_fds = (uint32_t)MIN(proposed->max_msg_fds, (uint64_t)LIMIT_MSG_FDS),
         .doorbells = e->config->doorbells,
@@ -665,11 +667,13 @@ static void on_accepted(int sock, void *arg)
     turn_give_back(&e->gd.turn);
 }
 
-int export_start(struct export *e, struct event_base *base, void (*finished)(void *arg), void *arg)
+int export_start(struct export *e, struct event_base *base, int stop, void (*finished)(void *arg),
+                 void *arg)
 {
     int ret;
 
     e->base = base;
+    e->stop = stop;
     e->finished = finished;
     e->finished_arg = arg;
     log_info("serving %s, DMA by %s", e->gd.where.name, group_backend(&e->gd));

@@ -34,10 +34,11 @@ int export_listen(struct export *e);
 const char *export_name(const struct export *e);
 
 /*
- * Begins to serve in the base's loop. finished is called when nothing more can come: the one
- * client of a connected descriptor has gone. 0 or -errno.
+ * Begins to serve in the base's loop. stop is readable when the loop is to end. finished is called
+ * when nothing more can come: the one client of a connected descriptor has gone. 0 or -errno.
  */
-int export_start(struct export *e, struct event_base *base, void (*finished)(void *arg), void *arg);
+int export_start(struct export *e, struct event_base *base, int stop, void (*finished)(void *arg),
+                 void *arg);
 
 /* Ends the session, if there is one, and closes all connections. */
 void export_stop(struct export *e);

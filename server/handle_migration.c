@@ -108,8 +108,9 @@ int handle_mig_data_read(struct session *s, struct request *req)
     reply = request_reply(req, sizeof(data) + data.size);
     if (!reply)
         return -ENOMEM;
-    ret = migration_read(s->device, reply + sizeof(data), data.size,
-                         connection_socket(req->connection), &got);
+    ret = migration_read(
+        s->device, reply + sizeof(data), data.size,
+        &(const struct migration_ends){connection_socket(req->connection), s->stop}, &got);
     if (ret)
         return ret;
     data = (struct vfio_user_mig_data){
@@ -129,7 +130,9 @@ int handle_mig_data_write(struct session *s, struct request *req)
 
     if (ret)
         return ret;
-    return migration_write(s->device, bytes, data.size, connection_socket(req->connection));
+    return migration_write(
+        s->device, bytes, data.size,
+        &(const struct migration_ends){connection_socket(req->connection), s->stop});
 }
 
 int handle_precopy_info(struct session *s, struct request *req)

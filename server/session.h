@@ -31,6 +31,7 @@ struct session {
     unsigned n_doorbells;
     bool removed; /* the device is given up at the end: it is not opened again */
     bool gone;    /* nothing answers any more where the device was */
+    int stop;     /* readable when the worker is to end, which ends waits */
     struct quota *quota;
     struct quota_amount charged; /* for the mappings in the address space */
 };

@@ -39,7 +39,7 @@ static void *run(void *arg)
     struct worker *w = arg;
 
     log_set_context(export_name(w->export));
-    w->result = export_start(w->export, w->base, w->finished, w->finished_arg);
+    w->result = export_start(w->export, w->base, w->mailbox, w->finished, w->finished_arg);
     if (w->result) {
         log_error("can't begin to serve: %s", strerror(-w->result));
         w->finished(w->finished_arg);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -510,6 +511,34 @@ static void leaves_while_waiting(void **state)
     harness_assert_serves(h);
 }
 
+/* A server that is to end does not wait for a driver: what has been asked for is answered, and not
+ * by ETIMEDOUT; if it came too late, the stream just ends. */
+static void server_ends_while_waiting(void **state)
+{
+    struct harness *h = harness_new();
+    struct pollfd reply = {.events = POLLIN};
+    struct vfio_user_header hdr;
+    struct vfuc *c;
+    ssize_t n;
+
+    (void)state;
+    harness_start(h);
+    set_up(h, &(struct sim_migration_setup){.flags = SIM_MIGRATION_ALL, .delay_ms = 1000000000});
+    c = harness_client(h);
+    go(c, STOP_COPY);
+    reply.fd = vfuc_socket(c);
+    raw_send(reply.fd, MSG(MSG_MIG_READ(.argsz = 4104, .size = 4096)), NULL, 0);
+    assert_int_equal(poll(&reply, 1, 20), 0);
+    h->fds_before++; /* this side of the connection */
+    harness_stop(h);
+    n = recv(reply.fd, &hdr, sizeof(hdr), MSG_WAITALL);
+    if (n) {
+        assert_int_equal(n, sizeof(hdr));
+        assert_int_equal(hdr.error, ECANCELED);
+    }
+    vfuc_close(c);
+}
+
 /* Each call of the kernel's that migration makes fails once: the error is the client's, and its
  * session goes on. */
 static void kernel_fails(void **state)
@@ -595,6 +624,7 @@ static const struct CMUnitTest tests[] = {
     harness_test(refused_data),
     harness_test(bad_data),
     harness_test(client_leaves),
+    cmocka_unit_test(server_ends_while_waiting),
     harness_test(kernel_fails),
     harness_test(leaves_while_waiting),
     harness_test(others_are_served),

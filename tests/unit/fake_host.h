@@ -51,7 +51,7 @@ struct fake_call {
     const void *out;   /* IOCTL, PREAD, READ: what is put there; READLINK: the target's text */
     size_t out_len;    /* of it */
     size_t len;        /* PREAD, PWRITE, READ, WRITE, MMAP */
-    short revents[2];  /* POLL: the answers */
+    short revents[3];  /* POLL: the answers */
     uint64_t offset;   /* PREAD, PWRITE, MMAP; always looked at */
     int prot;          /* MMAP */
     const char *names; /* LIST: the entries, a space between */

@@ -11,7 +11,8 @@
 
 enum {
     STREAM = FAKE_FD + 8,
-    PEER = 77, /* no descriptor of the host's */
+    PEER = 77, /* no descriptors of the host's */
+    STOP_EVENT = 78,
     PAUSE_NS = 1000000,
 };
 
@@ -111,6 +112,8 @@ static void expect_read(const char *text, ssize_t ret)
                 .out_len = ret > 0 ? (size_t)ret : 0, .ret = ret);
 }
 
+static const struct migration_ends ends = {PEER, STOP_EVENT};
+
 static void expect_poll(short stream, short peer)
 {
     FAKE_EXPECT(m.f, .kind = FAKE_POLL, .revents = {stream, peer}, .ret = !!stream + !!peer);
@@ -130,7 +133,7 @@ static void assert_read(size_t size, int ret, const char *text)
     char buf[32] = "";
     size_t got = 99;
 
-    assert_int_equal(migration_read(m.dev, buf, size, PEER, &got), ret);
+    assert_int_equal(migration_read(m.dev, buf, size, &ends, &got), ret);
     if (!ret) {
         assert_int_equal(got, strlen(text));
         assert_memory_equal(buf, text, got);
@@ -337,6 +340,9 @@ static void test_peer_leaves(void **state)
     expect_poll(0, POLLRDHUP);
     assert_read(2, -ECANCELED, NULL);
     expect_read(NULL, -EAGAIN);
+    FAKE_EXPECT(m.f, .kind = FAKE_POLL, .revents = {0, 0, POLLIN}, .ret = 1);
+    assert_read(2, -ECANCELED, NULL);
+    expect_read(NULL, -EAGAIN);
     FAKE_EXPECT(m.f, .kind = FAKE_POLL, .ret = -ENOMEM);
     assert_read(2, -ENOMEM, NULL);
 }
@@ -376,7 +382,7 @@ static void test_read_errors(void **state)
         expect_read(NULL, errors[i]);
         assert_read(8, errors[i], NULL);
     }
-    assert_int_equal(migration_write(m.dev, "x", 1, PEER), -EINVAL);
+    assert_int_equal(migration_write(m.dev, "x", 1, &ends), -EINVAL);
 }
 
 static void expect_write(const char *text, size_t len, ssize_t ret)
@@ -396,16 +402,16 @@ static void test_write(void **state)
     expect_write("cdef", 4, -EAGAIN);
     expect_poll(POLLOUT, 0);
     expect_write("cdef", 4, 4);
-    assert_int_equal(migration_write(m.dev, "abcdef", 6, PEER), 0);
-    assert_int_equal(migration_write(m.dev, "abcdef", 0, PEER), 0);
+    assert_int_equal(migration_write(m.dev, "abcdef", 6, &ends), 0);
+    assert_int_equal(migration_write(m.dev, "abcdef", 0, &ends), 0);
     expect_write("x", 1, 0);
-    assert_int_equal(migration_write(m.dev, "x", 1, PEER), -EIO);
+    assert_int_equal(migration_write(m.dev, "x", 1, &ends), -EIO);
     expect_write("x", 1, -ENOMEM);
-    assert_int_equal(migration_write(m.dev, "x", 1, PEER), -ENOMEM);
+    assert_int_equal(migration_write(m.dev, "x", 1, &ends), -ENOMEM);
     expect_write("x", 1, -EAGAIN);
     expect_poll(0, POLLHUP);
-    assert_int_equal(migration_write(m.dev, "x", 1, PEER), -ECANCELED);
-    assert_int_equal(migration_read(m.dev, &byte, 1, PEER, &got), -EINVAL);
+    assert_int_equal(migration_write(m.dev, "x", 1, &ends), -ECANCELED);
+    assert_int_equal(migration_read(m.dev, &byte, 1, &ends, &got), -EINVAL);
 }
 
 static void test_no_migration(void **state)
