@@ -256,9 +256,20 @@ static void of_two_clients(void **state)
     vfuc_close(own);
 }
 
+/* As when the client's process ends. */
+static void leave_both(struct vfuc *const clients[2])
+{
+    for (unsigned i = 0; i < 2; i++)
+        shutdown(vfuc_socket(clients[i]), SHUT_WR);
+    for (unsigned i = 0; i < 2; i++) {
+        raw_expect_end(vfuc_socket(clients[i]));
+        vfuc_close(clients[i]);
+    }
+}
+
 /*
- * A client that leaves both devices leaves them to others, whichever it leaves first, and whichever
- * is asked for first.
+ * A client that leaves both devices leaves them to others, whichever it leaves first or both at
+ * once, and whichever is asked for first.
  */
 static void left_to_another(void **state)
 {
@@ -267,15 +278,19 @@ static void left_to_another(void **state)
 
     if (geteuid())
         skip();
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 6; i++) {
         struct vfuc *clients[] = {client(paths[0]), client(paths[1])};
+        const unsigned next = i < 4 ? i / 2 : i % 2;
 
-        leave(clients[i % 2]);
-        leave(clients[!(i % 2)]);
-        clients[0] = stranger(paths[i / 2]);
-        clients[1] = stranger(paths[!(i / 2)]);
-        leave(clients[0]);
-        leave(clients[1]);
+        if (i < 4) {
+            leave(clients[i % 2]);
+            leave(clients[!(i % 2)]);
+        } else {
+            leave_both(clients);
+        }
+        clients[0] = stranger(paths[next]);
+        clients[1] = stranger(paths[!next]);
+        leave_both(clients);
     }
 }
 
