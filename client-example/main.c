@@ -47,6 +47,9 @@ static const struct command_row {
     {"states",    "",
      "Bring a device that can migrate from each state of migration to each other, and check that\n"
      "it is there, or was left alone by what is refused.",                                        cmd_states   },
+    {"dirty",     "",
+     "Let an edu device write memory by DMA, and check that the server tells which: in reports of\n"
+     "its dirty log, and when the memory is unmapped.",                                           cmd_dirty    },
     {"nvme",      "[--expect LBA:TEXT]... [--write LBA:TEXT]... [--no-irq] [--doorbell]",
      "Drive an NVMe controller: identify it, write blocks that begin with TEXT, read blocks that\n"
      "must begin with TEXT; first polled, then (unless --no-irq) with MSI-X interrupts.\n"
