@@ -60,8 +60,9 @@ bool dirty_bitmap_next(const struct dirty_bitmap *b, uint64_t *n, uint64_t *firs
     return true;
 }
 
-/* The runs of a word, of which bit 0 stands for the page at an address. */
-static void set_runs(struct dirty_bitmap *b, uint64_t word, uint64_t at, uint64_t page_size)
+/* The runs of a word, of which bit 0 stands for the page at an address; up to the end of all. */
+static void set_runs(struct dirty_bitmap *b, uint64_t word, uint64_t at, uint64_t page_size,
+                     uint64_t last)
 {
     while (word) {
         unsigned start = (unsigned)__builtin_ctzll(word), run;
@@ -69,7 +70,7 @@ static void set_runs(struct dirty_bitmap *b, uint64_t word, uint64_t at, uint64_
         word >>= start;
         run = word == UINT64_MAX ? WORD_BITS : (unsigned)__builtin_ctzll(~word);
         at += start * page_size;
-        dirty_bitmap_set(b, at, at + (run * page_size - 1));
+        dirty_bitmap_set(b, at, at + MIN(run * page_size - 1, last - at));
         at += run * page_size;
         word = run == WORD_BITS ? 0 : word >> run;
     }
@@ -103,6 +104,6 @@ void dirty_bitmap_merge(struct dirty_bitmap *b, const struct dirty_bitmap *from,
         if (aligned)
             b->words[(from->first + i * span - b->first) / span] |= word;
         else
-            set_runs(b, word, from->first + i * span, page_size);
+            set_runs(b, word, from->first + i * span, page_size, from->last);
     }
 }

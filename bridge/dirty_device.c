@@ -232,6 +232,9 @@ static void ask(struct dirty_report *r, uint64_t first, uint64_t last, uint64_t 
         tell_all(r);
         return;
     }
+    dirty_bitmap_merge(&r->out, &got, first, last);
+    if (first >= r->out.first && last <= r->out.last)
+        return;
     for (uint64_t n = 0; dirty_bitmap_next(&got, &n, &first, &last);)
         tell(r, first, last);
 }

@@ -8,7 +8,8 @@
  * reply comes; the other end spins for a moment, then sleeps, so that it leaves the processor when
  * its turn is over.
  *
- * The cases mig_data_* are of throughput, and their floor is a pipe.
+ * The cases mig_data_* are of throughput, and their floor is a pipe; report_1t is the time of all
+ * of a large dirty log, and its floor a copy of as many bytes.
  *
  * The cases map_N and unmap_N have no floor: they tell whether the last of N mappings takes longer
  * than the first, and run only if they are asked for; so do the cases of --remap.
@@ -24,6 +25,7 @@
 #include "tests/bench/growth.h"
 #include "tests/bench/measure.h"
 #include "tests/bench/remap.h"
+#include "tests/bench/report.h"
 #include "tests/bench/stream.h"
 
 enum {
@@ -72,6 +74,7 @@ static void usage(FILE *out)
         fprintf(out, " %s", workload_name(i));
     for (unsigned i = 0; i < STREAMS; i++)
         fprintf(out, " %s", stream_name(i));
+    fprintf(out, " %s", report_name);
     fputs("\nCases of growth:", out);
     for (unsigned i = 0; i < GROWTHS; i++)
         fprintf(out, " map_%u unmap_%u", growth_entries(i), growth_entries(i));
@@ -107,7 +110,7 @@ static bool is_case(const char *name)
         if (!strcmp(stream_name(i), name))
             return true;
     }
-    return is_any_growth_case(name);
+    return !strcmp(report_name, name) || is_any_growth_case(name);
 }
 
 static bool is_mode(const char *name)
@@ -178,13 +181,25 @@ static double print_ratio(const char *name, const char *mode, const struct measu
     return result->served_us / result->floor_us;
 }
 
-/* A case in a mode, the streams after the others. Returns its ratio to the floor, 0 on an error. */
+/* Workloads, then streams, then the report. */
+static const char *case_name(unsigned i)
+{
+    if (i < WORKLOADS)
+        return workload_name(i);
+    return i < WORKLOADS + STREAMS ? stream_name(i - WORKLOADS) : report_name;
+}
+
+/* A case in a mode. Returns its ratio to the floor, 0 on an error. */
 static double run_case(unsigned i, const struct measure_mode *mode, double seconds)
 {
     struct measure_result result;
     struct workload w;
     int ret;
 
+    if (i == WORKLOADS + STREAMS) {
+        ret = report_measure(mode, seconds, &result);
+        return ret ? 0 : print_ratio(report_name, mode->name, &result);
+    }
     if (i >= WORKLOADS) {
         ret = stream_measure(i - WORKLOADS, mode, seconds, &result);
         return ret ? 0 : print_ratio(stream_name(i - WORKLOADS), mode->name, &result);
@@ -261,8 +276,8 @@ int main(int argc, char **argv)
         return run_growth(&o);
     if (o.remap)
         return run_remap(&o);
-    for (unsigned i = 0; i < WORKLOADS + STREAMS; i++) {
-        const char *name = i < WORKLOADS ? workload_name(i) : stream_name(i - WORKLOADS);
+    for (unsigned i = 0; i <= WORKLOADS + STREAMS; i++) {
+        const char *name = case_name(i);
 
         for (size_t m = 0; m < ARRAY_SIZE(modes); m++) {
             double ratio;

@@ -1,8 +1,10 @@
 #include "tests/bench/served.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bridge/sim/sim.h"
 #include "proto/codec.h"
@@ -10,6 +12,7 @@
 #include "server/export.h"
 #include "server/machine.h"
 #include "server/worker.h"
+#include "tests/bench/report.h"
 #include "tests/bench/workload.h"
 
 static void on_finished(void *arg)
@@ -42,6 +45,37 @@ static int serve(struct export *e)
     return ret;
 }
 
+struct writer {
+    struct sim *sim;
+    int control;
+};
+
+static void *write_pages(void *arg)
+{
+    const struct writer *w = arg;
+
+    report_serve_writes(w->sim, w->control);
+    return NULL;
+}
+
+/* With the device at work beside it, until its client is gone too. */
+static int serve_writing(struct export *e, struct sim *sim, const struct served *served)
+{
+    struct writer writer = {sim, served->control};
+    pthread_t thread;
+    int ret;
+
+    if (!served->writes)
+        return serve(e);
+    close(served->others_end);
+    ret = -pthread_create(&thread, NULL, write_pages, &writer);
+    if (ret)
+        return ret;
+    ret = serve(e);
+    pthread_join(thread, NULL);
+    return ret;
+}
+
 int served_run(int sock, const void *arg)
 {
     const struct served *served = arg;
@@ -63,7 +97,7 @@ int served_run(int sock, const void *arg)
     if (!ret)
         ret = export_listen(e);
     if (!ret)
-        ret = serve(e);
+        ret = serve_writing(e, machine.sim, served);
     export_destroy(e);
     machine_destroy(&machine);
     return ret ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -9,6 +9,10 @@ struct served {
     bool type1; /* else the interface that the server prefers */
     unsigned long stable_memory;
     size_t state; /* bytes of the device's state beyond its registers */
+    /* The device writes its pages when it is told to (report.h): by this socket, whose other end
+     * is the client's. */
+    bool writes;
+    int control, others_end;
 };
 
 /* For peer_start; arg: a struct served. */

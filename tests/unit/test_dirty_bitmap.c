@@ -108,7 +108,7 @@ static void merge_once(unsigned from_shift, unsigned to_shift, bool aligned)
     from.first =
         aligned ? to.first + (uint64_t)(rand() % 5) * 64 * from.page_size - 128 * from.page_size
                 : to.first + (uint64_t)rand() % 400 - 200;
-    from.last = from.first + WORDS * 64 * from.page_size - 1 - (uint64_t)rand() % from.page_size;
+    from.last = from.first + (uint64_t)rand() % (WORDS * 64 * from.page_size);
     first = from.first + (uint64_t)rand() % (WORDS * 64 * from.page_size);
     last = first + (uint64_t)rand() % (WORDS * 64 * from.page_size);
     dirty_bitmap_merge(&to, &from, first, last);
