@@ -10,11 +10,19 @@
 #include "bridge/region.h"
 #include "proto/base/log.h"
 
+/* A device of another bus; what a closed one is, is not known. */
+static bool has_none(const struct device *dev)
+{
+    return dev->fd >= 0 && !device_is_pci(dev);
+}
+
 static int clear_command_bits(struct device *dev, uint16_t bits)
 {
     uint16_t command;
     int ret;
 
+    if (has_none(dev))
+        return 0;
     ret = region_read(dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, &command, sizeof(command));
     if (ret)
         return ret;
@@ -68,7 +76,7 @@ int config_space_forbid_no_snoop(struct device *dev)
 
     dev->no_snoop_at = 0;
     address_space_get_info(dev->as, &iommu);
-    if (iommu.coherent || dev->where.mediated)
+    if (iommu.coherent || dev->where.mediated || has_none(dev))
         return 0;
     at = find_capability(dev, PCI_CAP_ID_EXP);
     if (at <= 0)
@@ -113,8 +121,11 @@ int config_space_forbid_dma(struct device *dev)
 bool config_space_is_gone(struct device *dev)
 {
     uint32_t class_revision = 0;
-    int ret = read_config(dev, PCI_CLASS_REVISION, &class_revision, sizeof(class_revision));
+    int ret;
 
+    if (has_none(dev))
+        return false;
+    ret = read_config(dev, PCI_CLASS_REVISION, &class_revision, sizeof(class_revision));
     return ret ? ret == -ENODEV : class_revision == UINT32_MAX;
 }
 

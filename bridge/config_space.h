@@ -1,5 +1,6 @@
 /*
- * What the bridge itself does with a device's PCI config space, through the VFIO config region.
+ * What the bridge itself does with a device's PCI config space, through the VFIO config region. A
+ * device of another bus has none: nothing is done to it, and that is a success.
  *
  * No-snoop: a PCIe device may ask for DMA that passes the processor's caches by. Where the IOMMU
  * can't force such DMA to be coherent, a hypervisor must know of it, and the one way to tell it (a
@@ -39,7 +40,7 @@ int config_space_stop_dma(struct device *dev);
 
 /*
  * True if nothing answers where the device was: it was pulled out, or its link is down. Registers
- * that vfio-pci does not make up read all ones then.
+ * that vfio-pci does not make up read all ones then. Of a device of another bus it can't be told.
  */
 bool config_space_is_gone(struct device *dev);
 

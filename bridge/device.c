@@ -10,6 +10,7 @@
 #include "bridge/migration.h"
 #include "bridge/peers.h"
 #include "bridge/uapi.h"
+#include "bridge/uapi_compat.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
@@ -17,6 +18,8 @@ enum {
     /* vfio-pci has 9 and a few device-specific ones; more would be no device that we know. */
     MAX_REGIONS = 256,
     MAX_IRQS = 64,
+    SERVED_BUSES = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_PLATFORM | VFIO_DEVICE_FLAGS_AMBA |
+                   VFIO_DEVICE_FLAGS_CCW | VFIO_DEVICE_FLAGS_FSL_MC | UAPI_VFIO_DEVICE_FLAGS_CDX,
 };
 
 static int read_info(struct device *dev)
@@ -36,8 +39,8 @@ static int read_info(struct device *dev)
         return ret;
     }
     got = buf;
-    if (!(got->flags & VFIO_DEVICE_FLAGS_PCI)) {
-        log_error("%s is no PCI device to VFIO (flags 0x%x)", dev->where.name, got->flags);
+    if (!(got->flags & SERVED_BUSES)) {
+        log_error("%s is of no bus that is served (flags 0x%x)", dev->where.name, got->flags);
         return -ENOTSUP;
     }
     if (got->num_regions > MAX_REGIONS || got->num_irqs > MAX_IRQS) {
@@ -158,4 +161,9 @@ const struct device_info *device_get_info(const struct device *dev)
 const char *device_name(const struct device *dev)
 {
     return dev->where.name;
+}
+
+bool device_is_pci(const struct device *dev)
+{
+    return dev->info.flags & VFIO_DEVICE_FLAGS_PCI;
 }

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -58,3 +59,10 @@ void device_leave_peers(struct device *dev);
 
 const struct device_info *device_get_info(const struct device *dev);
 const char *device_name(const struct device *dev);
+
+/*
+ * Whether VFIO says that it is a PCI device. Others are regions and interrupts, by indexes that
+ * mean what the bus says, without config space: what is done to COMMAND, to BARs and to the bus, is
+ * not done to them.
+ */
+bool device_is_pci(const struct device *dev);

@@ -83,6 +83,6 @@ int irq_call(struct device *dev, uint32_t index, uint32_t flags, uint32_t start,
 int irq_alloc_eventfds(struct irq_index *irq);
 
 /* ERR or REQ; irq_set for these; their eventfds given to the kernel after an opening. */
-bool irq_relay_has(uint32_t index);
+bool irq_relay_has(const struct device *dev, uint32_t index);
 int irq_relay_set(struct device *dev, struct irq_request *req);
 int irq_relay_arm(struct device *dev);

@@ -41,7 +41,7 @@ int hot_reset_get_set(struct device *dev, struct hot_reset_set *set)
     cleanup_free_ struct vfio_pci_hot_reset_info *info = calloc(1, size);
     int ret;
 
-    if (dev->fd < 0 || dev->where.mediated) /* which is on no bus */
+    if (dev->fd < 0 || dev->where.mediated || !device_is_pci(dev))
         return -ENODEV;
     if (!info)
         return -ENOMEM;

@@ -299,7 +299,7 @@ static int set_unmask(struct device *dev, struct irq_index *irq, struct irq_requ
 
 static int carry_out(struct device *dev, struct irq_request *req)
 {
-    if (irq_relay_has(req->index))
+    if (irq_relay_has(dev, req->index))
         return irq_relay_set(dev, req);
     if (req->flags == SET_TRIGGER_EVENTFD && req->count)
         return set_triggers(dev, req);

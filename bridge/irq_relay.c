@@ -10,9 +10,27 @@
 #include "proto/base/fd.h"
 #include "proto/base/log.h"
 
+enum {
+    NO_INDEX = UINT32_MAX,
+};
+
+/* Only PCI has it. */
+static uint32_t err_index(const struct device *dev)
+{
+    return device_is_pci(dev) ? VFIO_PCI_ERR_IRQ_INDEX : (uint32_t)NO_INDEX;
+}
+
+/* Of the other buses channels alone have it, by another number. */
+static uint32_t req_index(const struct device *dev)
+{
+    if (dev->info.flags & VFIO_DEVICE_FLAGS_CCW)
+        return VFIO_CCW_REQ_IRQ_INDEX;
+    return device_is_pci(dev) ? VFIO_PCI_REQ_IRQ_INDEX : (uint32_t)NO_INDEX;
+}
+
 static int own_eventfd(const struct device *dev, uint32_t index)
 {
-    return index == VFIO_PCI_ERR_IRQ_INDEX ? dev->err_event : dev->req_event;
+    return index == err_index(dev) ? dev->err_event : dev->req_event;
 }
 
 /* -1: takes away the one that is registered. */
@@ -28,8 +46,7 @@ static int give_own(struct device *dev, uint32_t index)
 
     if (ret)
         log_peer_warning("%s of %s does not signal this process: %s",
-                         index == VFIO_PCI_ERR_IRQ_INDEX ? "ERR" : "REQ", dev->where.name,
-                         strerror(-ret));
+                         index == err_index(dev) ? "ERR" : "REQ", dev->where.name, strerror(-ret));
     return ret;
 }
 
@@ -59,9 +76,9 @@ static int clients_eventfd(const struct device *dev, uint32_t index)
     return irq->eventfd ? irq->eventfd[0] : -1;
 }
 
-bool irq_relay_has(uint32_t index)
+bool irq_relay_has(const struct device *dev, uint32_t index)
 {
-    return index == VFIO_PCI_ERR_IRQ_INDEX || index == VFIO_PCI_REQ_IRQ_INDEX;
+    return index == err_index(dev) || index == req_index(dev);
 }
 
 static int set_eventfd(struct device *dev, struct irq_request *req)
@@ -99,7 +116,7 @@ int irq_relay_set(struct device *dev, struct irq_request *req)
 
 int irq_relay_arm(struct device *dev)
 {
-    static const uint32_t indexes[] = {VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX};
+    const uint32_t indexes[] = {err_index(dev), req_index(dev)};
     int ret = 0;
 
     for (size_t i = 0; !ret && i < 2; i++) {
@@ -120,7 +137,7 @@ int irq_relay_watch(struct device *dev, int err, int req)
 
 static void relay(struct device *dev, uint32_t index)
 {
-    int fd = dev->fd < 0 ? -1 : clients_eventfd(dev, index);
+    int fd = irq_get(dev, index) ? clients_eventfd(dev, index) : -1;
     int ret = fd < 0 ? 0 : signal_client(dev, index, fd);
 
     if (ret)
@@ -130,10 +147,10 @@ static void relay(struct device *dev, uint32_t index)
 
 void irq_relay_error(struct device *dev)
 {
-    relay(dev, VFIO_PCI_ERR_IRQ_INDEX);
+    relay(dev, err_index(dev));
 }
 
 void irq_relay_request(struct device *dev)
 {
-    relay(dev, VFIO_PCI_REQ_IRQ_INDEX);
+    relay(dev, req_index(dev));
 }

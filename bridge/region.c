@@ -60,9 +60,10 @@ static int rebuild_caps(struct region_info *region, const void *info, size_t len
  * vfio-pci refuses the VGA index of a device that is none; BARs that a device lacks have the size
  * 0. A device whose config space could not be reached could not be stopped at a session's end.
  */
-static bool may_be_absent(uint32_t index)
+static bool may_be_absent(const struct device *dev, uint32_t index)
 {
-    return index > VFIO_PCI_BAR5_REGION_INDEX && index != VFIO_PCI_CONFIG_REGION_INDEX;
+    return device_is_pci(dev) && index > VFIO_PCI_BAR5_REGION_INDEX &&
+           index != VFIO_PCI_CONFIG_REGION_INDEX;
 }
 
 static int ask_region_info(struct device *dev, uint32_t index, struct region_info *region)
@@ -75,7 +76,7 @@ static int ask_region_info(struct device *dev, uint32_t index, struct region_inf
 
     ret =
         uapi_get_info(dev->host, dev->fd, VFIO_DEVICE_GET_REGION_INFO, &in, sizeof(in), &buf, &len);
-    if (ret == -EINVAL && may_be_absent(index))
+    if (ret == -EINVAL && may_be_absent(dev, index))
         return 0;
     if (ret) {
         log_error("DEVICE_GET_REGION_INFO of region %u of %s: %s", index, dev->where.name,
@@ -97,7 +98,9 @@ static int read_region_info(struct device *dev, uint32_t index, struct region_in
 {
     int ret = ask_region_info(dev, index, region);
 
-    return ret ? ret : region_type_admit(dev->host, dev->fd, &dev->where, index, region);
+    if (ret || !device_is_pci(dev))
+        return ret;
+    return region_type_admit(dev->host, dev->fd, &dev->where, index, region);
 }
 
 int region_read_infos(struct device *dev)
@@ -265,7 +268,7 @@ int region_write(struct device *dev, uint32_t index, uint64_t offset, const void
 
     if (ret)
         return ret;
-    if (index == VFIO_PCI_CONFIG_REGION_INDEX)
+    if (index == VFIO_PCI_CONFIG_REGION_INDEX && device_is_pci(dev))
         return write_config(dev, offset, buf, count);
     if (region->edid_max_size)
         ret = region_type_check_edid(region, offset, buf, count);

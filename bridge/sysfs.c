@@ -96,6 +96,8 @@ static int explain_missing_device(struct host *host, const char *directory,
         log_error("no mediated device %s on this machine: its parent makes it when the UUID is "
                   "written to mdev_supported_types/TYPE/create",
                   dev->name);
+    else if (strcmp(dev->bus, "pci"))
+        log_error("no device %s on this machine's bus %s", dev->name, dev->bus);
     else
         log_error("no PCI device %s on this machine; 'lspci -D' lists the ones there are",
                   dev->name);
@@ -151,12 +153,27 @@ static int read_noiommu(struct host *host, struct sysfs_device *dev)
     return (int)n;
 }
 
+static const char ap_needs_kvm[] =
+    "the crypto adapters of vfio-ap work through the KVM of the program that opens them, which is "
+    "not this one";
+
+/* VFIO has a driver for devices of these. */
+static bool is_served_bus(const char *bus)
+{
+    static const char *const served[] = {"pci", "mdev", "platform", "amba", "fsl-mc", "cdx"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(served); i++) {
+        if (!strcmp(bus, served[i]))
+            return true;
+    }
+    return false;
+}
+
 /* Its bus is what the device's link "subsystem" says. */
 static int locate_path(struct host *host, const char *path, struct sysfs_device *dev)
 {
     const char *name = strrchr(path, '/') + 1;
-    char bus[SYSFS_NAME_SIZE];
-    int ret = read_link_name(host, path, "subsystem", bus, sizeof(bus));
+    int ret = read_link_name(host, path, "subsystem", dev->bus, sizeof(dev->bus));
 
     if (ret == -ENOENT) {
         log_error("%s is no device's directory on this machine", path);
@@ -167,11 +184,12 @@ static int locate_path(struct host *host, const char *path, struct sysfs_device 
         return ret ? ret : -ENAMETOOLONG;
     }
     strcpy(dev->name, name);
-    dev->mediated = !strcmp(bus, "mdev");
-    if (dev->mediated || !strcmp(bus, "pci"))
+    if (is_served_bus(dev->bus))
         return 0;
-    log_error("%s is a device of the bus %s: served are those of PCI, and mediated ones", path,
-              bus);
+    if (!strcmp(dev->bus, "ap"))
+        log_error("%s can't be served: %s", path, ap_needs_kvm);
+    else
+        log_error("%s is a device of the bus %s, which VFIO has no driver for", path, dev->bus);
     return -ENOTSUP;
 }
 
@@ -183,10 +201,11 @@ static int locate(struct host *host, const char *text, struct sysfs_device *dev,
     if (*text == '/') {
         ret = locate_path(host, text, dev);
     } else {
-        dev->mediated = !sysfs_is_bdf(text);
+        strcpy(dev->bus, sysfs_is_bdf(text) ? "pci" : "mdev");
         snprintf(dev->name, sizeof(dev->name), "%s", text);
     }
-    snprintf(directory, size, "/sys/bus/%s/devices/%s", dev->mediated ? "mdev" : "pci", dev->name);
+    dev->mediated = !strcmp(dev->bus, "mdev");
+    snprintf(directory, size, "/sys/bus/%s/devices/%s", dev->bus, dev->name);
     return ret ? ret : explain_missing_device(host, directory, dev);
 }
 
@@ -233,24 +252,35 @@ static int check_api(struct host *host, const char *directory, const struct sysf
         log_error("can't read %s: %s", path, strerror(-ret));
         return ret;
     }
-    if (!strcmp(api, "vfio-pci"))
+    if (!strcmp(api, "vfio-pci") || !strcmp(api, "vfio-ccw"))
         return 0;
     if (!strcmp(api, "vfio-ap"))
-        log_error("%s can't be served: the crypto adapters of vfio-ap work through the KVM of the "
-                  "program that opens them, which is not this one",
-                  dev->name);
+        log_error("%s can't be served: %s", dev->name, ap_needs_kvm);
     else
-        log_error("%s is no PCI device: its API is %s", dev->name, api);
+        log_error("%s can't be served: nobody here knows its API, %s", dev->name, api);
     return -ENOTSUP;
 }
 
-/* vfio-pci's relatives for single kinds of devices have other names. */
+/* Each bus has one of that name; those for single kinds of devices have others. */
+static bool has_vfio_driver(const struct sysfs_device *dev)
+{
+    char general[sizeof("vfio-") + SYSFS_BUS_SIZE];
+
+    snprintf(general, sizeof(general), "vfio-%s", dev->bus);
+    return dev->mediated ? dev->driver[0] : !strcmp(dev->driver, general) || dev->cdev[0];
+}
+
 static int check_driver(const struct sysfs_device *dev)
 {
-    if (dev->mediated ? dev->driver[0] : !strcmp(dev->driver, "vfio-pci") || dev->cdev[0])
+    if (has_vfio_driver(dev))
         return 0;
     if (dev->mediated)
         log_error("%s is bound to no driver", dev->name);
+    else if (strcmp(dev->bus, "pci"))
+        log_error("%s is bound to %s%s; bind it to VFIO's driver for its bus first: driverctl "
+                  "--bus %s set-override %s vfio-%s",
+                  dev->name, dev->driver[0] ? "the driver " : "no driver", dev->driver, dev->bus,
+                  dev->name, dev->bus);
     else
         log_error("%s is bound to %s%s; bind it to vfio-pci first: modprobe vfio-pci; driverctl "
                   "set-override %s vfio-pci",

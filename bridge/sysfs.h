@@ -7,18 +7,20 @@
 #include "bridge/host.h"
 
 enum {
+    SYSFS_BUS_SIZE = 16,
     SYSFS_NAME_SIZE = 64,
     SYSFS_PATH_SIZE = 256,
 };
 
 struct sysfs_device {
+    char bus[SYSFS_BUS_SIZE];   /* "pci", "mdev", "platform" */
     char name[SYSFS_NAME_SIZE]; /* on its bus: "0000:01:00.0"; a mediated device's UUID */
     char driver[64];            /* "" if none is bound */
     int group;                  /* number of the IOMMU group */
     bool noiommu; /* the group is VFIO's no-IOMMU mode's: nothing translates or stops DMA */
     /*
-     * Made up by a driver, of the API of a PCI device. It is alone in its group, whose IOMMU is
-     * emulated: the driver itself looks its addresses up, and pins what it uses.
+     * Made up by a driver. It is alone in its group, whose IOMMU is emulated: the driver itself
+     * looks its addresses up, and pins what it uses.
      */
     bool mediated;
     /* Not of sysfs: the UUID to open it with (vf_token.h), from who has it; "": none. */
@@ -39,7 +41,7 @@ bool sysfs_is_device(const char *text);
 
 /*
  * Looks a device up. -ENODEV: no such device; -ENXIO: it is in no IOMMU group; -EBUSY: no VFIO
- * driver has it; -ENOTSUP: it is neither a PCI device nor a mediated one that acts as such; other
+ * driver has it; -ENOTSUP: it is of a bus or, mediated, of an API that can't be served; other
  * errors of the reading. The cause and the remedy are logged.
  */
 int sysfs_find_device(struct host *host, const char *text, struct sysfs_device *out);

@@ -234,6 +234,8 @@ struct uapi_vfio_mig_data_size {
 #define UAPI_VFIO_FEATURE_PRECOPY_INFO_V2 12
 #define UAPI_VFIO_PRECOPY_INFO_REINIT     (1u << 0)
 
+#define UAPI_VFIO_DEVICE_FLAGS_CDX        (1 << 8)
+
 /* Of a migration data descriptor. */
 #define UAPI_VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
 

@@ -152,7 +152,8 @@ static int print_capabilities(const struct vfio_user_region_info *info)
     return ret;
 }
 
-static int print_region(struct vfuc *c, uint32_t index, uint64_t *size)
+/* pci: the index means what PCI has by it. */
+static int print_region(struct vfuc *c, uint32_t index, bool pci, uint64_t *size)
 {
     cleanup_free_ struct vfio_user_region_info *info = NULL;
     cleanup_close_ int fd = -1;
@@ -161,7 +162,8 @@ static int print_region(struct vfuc *c, uint32_t index, uint64_t *size)
     if (ret)
         return cmd_error(ret, "asking for region %u", index);
     *size = info->size;
-    printf("region %u %s: size 0x%" PRIx64, index, cmd_region_name(index), (uint64_t)info->size);
+    printf("region %u %s: size 0x%" PRIx64, index, cmd_region_name(pci ? index : UINT32_MAX),
+           (uint64_t)info->size);
     if (fd >= 0)
         printf(", offset 0x%" PRIx64 " in a file that came along", (uint64_t)info->offset);
     printf("%s", info->flags ? "," : "");
@@ -170,7 +172,7 @@ static int print_region(struct vfuc *c, uint32_t index, uint64_t *size)
     return ret ? cmd_error(ret, "reading the capabilities of region %u", index) : CMD_OK;
 }
 
-static int print_irq(struct vfuc *c, uint32_t index)
+static int print_irq(struct vfuc *c, uint32_t index, bool pci)
 {
     struct vfio_user_irq_info info;
     int ret = vfuc_irq_info(c, index, &info);
@@ -178,7 +180,7 @@ static int print_irq(struct vfuc *c, uint32_t index)
     if (ret)
         return cmd_error(ret, "asking for irq index %u", index);
     printf("irq %u %s: %u vector%s%s", index,
-           index < ARRAY_SIZE(irq_names) ? irq_names[index] : "device", info.count,
+           pci && index < ARRAY_SIZE(irq_names) ? irq_names[index] : "device", info.count,
            info.count == 1 ? "" : "s", info.flags ? "," : "");
     print_flags(irq_flags, ARRAY_SIZE(irq_flags), info.flags);
     return CMD_OK;
@@ -199,14 +201,15 @@ static int print_config(struct vfuc *c, uint64_t size, const struct pci_sizes *s
     return CMD_OK;
 }
 
-static int print_regions(struct vfuc *c, uint32_t n, struct pci_sizes *sizes, uint64_t *config)
+static int print_regions(struct vfuc *c, uint32_t n, bool pci, struct pci_sizes *sizes,
+                         uint64_t *config)
 {
     int ret = CMD_OK;
 
     for (uint32_t i = 0; i < n && ret == CMD_OK; i++) {
         uint64_t size = 0;
 
-        ret = print_region(c, i, &size);
+        ret = print_region(c, i, pci, &size);
         if (i <= VFIO_PCI_BAR5_REGION_INDEX)
             sizes->bar[i] = size;
         else if (i == VFIO_PCI_ROM_REGION_INDEX)
@@ -223,6 +226,7 @@ int cmd_info(const struct cmd_target *target, int argc, char **argv)
     struct vfio_user_device_info info;
     struct pci_sizes sizes = {0};
     uint64_t config = 0;
+    bool pci;
     int ret;
 
     if (argc)
@@ -234,6 +238,7 @@ int cmd_info(const struct cmd_target *target, int argc, char **argv)
     ret = vfuc_device_info(c, &info);
     if (ret)
         return cmd_error(ret, "asking for the device");
+    pci = info.flags & VFIO_USER_DEVICE_FLAGS_PCI;
     printf("device: %u regions, %u irq indexes%s", info.num_regions, info.num_irqs,
            info.flags ? "," : "");
     print_flags(device_flags, ARRAY_SIZE(device_flags), info.flags);
@@ -241,10 +246,10 @@ int cmd_info(const struct cmd_target *target, int argc, char **argv)
         return cmd_error(-EPROTO, "more than %d indexes are not believed", MAX_INDEXES);
     ret = print_device_caps(c);
     if (ret == CMD_OK)
-        ret = print_regions(c, info.num_regions, &sizes, &config);
+        ret = print_regions(c, info.num_regions, pci, &sizes, &config);
     for (uint32_t i = 0; i < info.num_irqs && ret == CMD_OK; i++)
-        ret = print_irq(c, i);
-    if (ret == CMD_OK && info.flags & VFIO_USER_DEVICE_FLAGS_PCI)
+        ret = print_irq(c, i, pci);
+    if (ret == CMD_OK && pci)
         ret = print_config(c, config, &sizes);
     return ret;
 }

@@ -413,7 +413,8 @@ static int set_help(struct config *config, const char *value)
 static const struct option_row options[] = {
     {"device",               "HOST",         set_device,
      "the device to export: a PCI address bound to vfio-pci (0000:01:00.0); the UUID of a mediated "
-     "device; the directory of either in sysfs; or sim:edu, a device of the built-in simulated "
+     "device; the directory in sysfs of either, or of a device of another bus (to clients that "
+     "know the extension); or sim:edu, a device of the built-in simulated "
      "kernel (sim:edu-noiommu: without an IOMMU; "
      "sim:edu@LABEL: in one IOMMU group with the others of that label); repeat it, with "
      "--socket-path, for more exports"                                                                                     },

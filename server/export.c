@@ -476,6 +476,15 @@ static int take_device(struct export *e, const struct client *c)
     return ret;
 }
 
+/* It does not become this client's after all. */
+static void give_back(struct export *e)
+{
+    if (e->quarantined)
+        group_keep(&e->gd, true);
+    else
+        group_release(&e->gd);
+}
+
 /* Page sizes for VERSION: clients end the session over one below 4 KiB. */
 static uint64_t offered_pgsizes(const struct iommu_info *info)
 {
@@ -536,6 +545,13 @@ static int negotiate(struct client *c, const struct message *msg)
         ret = take_device(e, c);
     if (ret)
         return ret;
+    if (!device_is_pci(e->gd.device) && !proposed.extensions) {
+        log_peer_warning("pid %d, uid %u is refused: %s is no PCI device, and the client does not "
+                         "know the extension that the others need",
+                         c->peer.pid, c->peer.uid, e->gd.where.name);
+        give_back(e);
+        return -EOPNOTSUPP;
+    }
 
     address_space_get_info(e->gd.as, &iommu);
     offer.pgsizes = offered_pgsizes(&iommu);
@@ -544,10 +560,7 @@ static int negotiate(struct client *c, const struct message *msg)
     ret = version_reply(&proposed, &offer, &payload, &len, &agreed);
     reply = ret ? NULL : connection_reply_buffer(c->connection, len);
     if (!reply) {
-        if (e->quarantined)
-            group_keep(&e->gd, true);
-        else
-            group_release(&e->gd);
+        give_back(e);
         return -ENOMEM;
     }
     memcpy(reply, payload, len);

@@ -200,15 +200,15 @@ static bool belongs_to_another(const struct group *g, const struct peer *who)
 }
 
 /*
- * With a single device there is nothing to reach; and a mediated one is in no place where others'
- * transfers could go.
+ * With a single device there is nothing to reach; and one that is on no PCI bus, as a mediated one,
+ * is in no place where others' transfers could go.
  */
 static int join_peers(struct group_device *gd)
 {
     struct peers *peers = tenant_peers(gd->group->tenant);
     int ret;
 
-    if (gd->group->groups->n_devices < 2 || gd->where.mediated)
+    if (gd->group->groups->n_devices < 2 || gd->where.mediated || !device_is_pci(gd->device))
         return 0;
     device_leave_peers(gd->device);
     ret = device_join_peers(gd->device, peers);

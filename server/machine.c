@@ -71,6 +71,7 @@ static void explain_unknown_model(const char *device)
 int machine_find(struct machine *machine, const char *device, struct host **host, char *where,
                  size_t size)
 {
+    char name[SYSFS_NAME_SIZE];
     int ret;
 
     if (strncmp(device, sim_prefix, sizeof(sim_prefix) - 1)) {
@@ -78,14 +79,17 @@ int machine_find(struct machine *machine, const char *device, struct host **host
         snprintf(where, size, "%s", device);
         return 0;
     }
-    ret = add_sim_device(machine, device, where, size);
+    ret = add_sim_device(machine, device, name, sizeof(name));
     if (ret == -ENOENT)
         explain_unknown_model(device);
     else if (ret)
         log_error("%s: %s", device, strerror(-ret));
-    else
-        *host = sim_host(machine->sim);
-    return ret;
+    if (ret)
+        return ret;
+    *host = sim_host(machine->sim);
+    /* The names of other buses say nothing by themselves. */
+    snprintf(where, size, "%s%s", sysfs_is_device(name) ? "" : "/sys/bus/platform/devices/", name);
+    return 0;
 }
 
 struct groups *machine_groups(struct machine *machine)

@@ -27,10 +27,7 @@ enum {
 };
 
 static const struct sim_model *const models[] = {
-    &sim_edu_model,
-    &sim_ivshmem_model,
-    &sim_mdev_model,
-    &sim_testdev_model,
+    &sim_edu_model, &sim_ivshmem_model, &sim_mdev_model, &sim_platform_model, &sim_testdev_model,
 };
 
 int sim_start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)
@@ -160,6 +157,8 @@ static void name_device(const struct sim_model *model, unsigned place, char *nam
 {
     if (model->mediated)
         snprintf(name, size, "73696d00-6d64-4576-8000-%012x", place);
+    else if (model->platform)
+        snprintf(name, size, "sim.%u", place);
     else
         snprintf(name, size, "0000:%02x:%02x.0", place / SLOTS, place % SLOTS);
 }
@@ -194,7 +193,8 @@ int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size)
         bool no_iommu;
         int ret;
 
-        if (!is_model(models[i], model, &no_iommu) || (no_iommu && models[i]->mediated))
+        if (!is_model(models[i], model, &no_iommu) ||
+            (no_iommu && (models[i]->mediated || models[i]->platform)))
             continue;
         ret = sim_add_model(sim, models[i], bdf, size);
         if (ret || !no_iommu)

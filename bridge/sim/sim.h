@@ -11,6 +11,7 @@
  *     sysfs:    /sys/bus/pci/devices/BDF/{vendor,device,class,driver,iommu_group,config,...},
  *               /sys/bus/pci/devices/BDF/vfio-dev/vfioN, /sys/kernel/iommu_groups/N/devices/,
  *               /sys/class/vfio/{N,noiommu-N},
+ *               /sys/bus/platform/devices/NAME/{driver,iommu_group,...},
  *               /sys/bus/mdev/devices/UUID/{driver,iommu_group,mdev_type/device_api,...}
  *     devices:  /dev/vfio/vfio, /dev/vfio/{N,noiommu-N}, /dev/iommu, /dev/vfio/devices/vfioN
  *
@@ -56,9 +57,10 @@ const char *sim_model_name(size_t index);
  * Adds a device of a model, bound to vfio-pci, in a new IOMMU group of its own; or, with "-noiommu"
  * behind the model's name, without an IOMMU, in VFIO's no-IOMMU mode.
  * bdf (at least 13 bytes) receives its address, "0000:00:01.0" upwards; all are on root buses
- * at first. A mediated device ("mdev") has a driver of its own and a UUID for an address
- * (SIM_NAME_SIZE); what is said of addresses below holds for those. Returns 0, -ENOENT for a model
- * that does not exist, -ENOMEM, -ENOSPC.
+ * at first. Two models are of other buses: a mediated device ("mdev") has a driver of its own and a
+ * UUID, one of the platform bus ("platform") vfio-platform and a name (SIM_NAME_SIZE both); what is
+ * said of addresses below holds for those. Returns 0, -ENOENT for a model that does not exist,
+ * -ENOMEM, -ENOSPC.
  */
 int sim_add_device(struct sim *sim, const char *model, char *bdf, size_t size);
 

@@ -46,7 +46,7 @@ struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *mo
     sim_power_init(&dev->power);
     sim_pci_init(dev, memory, port);
     sim_migration_init(dev);
-    dev->dma.log.missing = model->mediated;
+    dev->dma.log.missing = !sim_device_is_on_pci(dev);
     if (!sim_bar_create_ram(dev) && !sim_region_create(dev))
         dev->state = model->create(dev);
     if (!dev->state) {
@@ -79,7 +79,14 @@ bool sim_device_has_driver(const struct sim_device *dev, const char *driver)
 
 const char *sim_device_vfio_driver(const struct sim_device *dev)
 {
+    if (dev->model->platform)
+        return "vfio-platform";
     return dev->model->mediated ? "sim-mdev" : "vfio-pci";
+}
+
+bool sim_device_is_on_pci(const struct sim_device *dev)
+{
+    return !dev->model->mediated && !dev->model->platform;
 }
 
 bool sim_device_has_vfio(const struct sim_device *dev)
@@ -178,9 +185,9 @@ static const struct {
 
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg)
 {
-    if (request == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO && !dev->model->mediated)
+    if (request == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO && sim_device_is_on_pci(dev))
         return sim_hot_reset_info(dev, arg);
-    if (request == VFIO_DEVICE_PCI_HOT_RESET && !dev->model->mediated)
+    if (request == VFIO_DEVICE_PCI_HOT_RESET && sim_device_is_on_pci(dev))
         return sim_hot_reset(dev, arg);
     for (size_t i = 0; i < ARRAY_SIZE(ioctls); i++) {
         int ret;
@@ -212,6 +219,11 @@ static void end_access(struct sim_device *dev)
     pthread_mutex_unlock(&dev->lock);
 }
 
+static bool is_config(const struct sim_device *dev, uint64_t index)
+{
+    return index == VFIO_PCI_CONFIG_REGION_INDEX && !dev->model->platform;
+}
+
 ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t offset)
 {
     uint64_t index = (uint64_t)offset >> SIM_INFO_REGION_SHIFT;
@@ -226,9 +238,8 @@ ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t of
     }
     pthread_mutex_lock(&dev->lock);
     sim_power_get(dev);
-    ret = index == VFIO_PCI_CONFIG_REGION_INDEX
-              ? sim_config_read(dev, at, buf, len)
-              : sim_region_read(dev, (uint32_t)index, at, buf, len);
+    ret = is_config(dev, index) ? sim_config_read(dev, at, buf, len)
+                                : sim_region_read(dev, (uint32_t)index, at, buf, len);
     sim_power_put(dev);
     pthread_mutex_unlock(&dev->lock);
     return ret;
@@ -248,9 +259,8 @@ ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, o
     }
     pthread_mutex_lock(&dev->lock);
     sim_power_get(dev);
-    ret = index == VFIO_PCI_CONFIG_REGION_INDEX
-              ? sim_config_write(dev, at, buf, len)
-              : sim_region_write(dev, (uint32_t)index, at, buf, len);
+    ret = is_config(dev, index) ? sim_config_write(dev, at, buf, len)
+                                : sim_region_write(dev, (uint32_t)index, at, buf, len);
     sim_power_put(dev);
     pthread_mutex_unlock(&dev->lock);
     return ret;
@@ -327,7 +337,7 @@ static int find_by_name(struct sim_group *group, const char *name, struct sim_de
         if (dev->group != group || !sim_device_has_vfio(dev) || strncmp(name, dev->name, len) ||
             (name[len] && name[len] != ' '))
             continue;
-        if (dev->model->mediated && name[len])
+        if (!sim_device_is_on_pci(dev) && name[len])
             return -ENODEV;
         *out = dev;
         return sim_token_match_options(dev, name + len);

@@ -106,3 +106,5 @@ bool sim_device_has_driver(const struct sim_device *dev, const char *driver);
 const char *sim_device_vfio_driver(const struct sim_device *dev);
 /* True if it has the device. */
 bool sim_device_has_vfio(const struct sim_device *dev);
+/* False: it is mediated or of another bus, and vfio-pci is not its driver. */
+bool sim_device_is_on_pci(const struct sim_device *dev);

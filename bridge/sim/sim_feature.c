@@ -71,7 +71,7 @@ int sim_feature(struct sim_device *dev, void *arg)
         return ret;
     if (request.argsz < sizeof(request) || check_flags(request.flags))
         return -EINVAL;
-    if (dev->model->mediated && is_of_pci(request.flags & VFIO_DEVICE_FEATURE_MASK))
+    if (!sim_device_is_on_pci(dev) && is_of_pci(request.flags & VFIO_DEVICE_FEATURE_MASK))
         return -ENOTTY;
     for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
         if (features[i].number == (request.flags & VFIO_DEVICE_FEATURE_MASK))

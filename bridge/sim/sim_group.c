@@ -81,7 +81,7 @@ bool sim_group_is_emulated(const struct sim_group *group)
 
 bool sim_group_is_viable(const struct sim_group *group)
 {
-    static const char *const harmless[] = {"", "vfio-pci", "pci-stub", "pcieport"};
+    static const char *const harmless[] = {"", "vfio-pci", "vfio-platform", "pci-stub", "pcieport"};
 
     for (struct sim_device *dev = NULL; (dev = sim_group_next_device(group, dev));) {
         bool ok = dev->model->mediated;

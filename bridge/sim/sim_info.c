@@ -12,6 +12,11 @@
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_region.h"
 
+static uint32_t irq_indexes(const struct sim_device *dev)
+{
+    return dev->model->platform ? 1 : VFIO_PCI_NUM_IRQS;
+}
+
 int sim_info_get_device(struct sim_device *dev, void *arg)
 {
     size_t minsz = offsetof(struct vfio_device_info, cap_offset);
@@ -24,12 +29,12 @@ int sim_info_get_device(struct sim_device *dev, void *arg)
         return -EINVAL;
     if (info.argsz >= sizeof(info))
         minsz = sizeof(info);
-    info.flags = VFIO_DEVICE_FLAGS_PCI;
+    info.flags = dev->model->platform ? VFIO_DEVICE_FLAGS_PLATFORM : VFIO_DEVICE_FLAGS_PCI;
     /* As the kernel's samples, which reset all the same. */
     if (dev->reset_works && !dev->model->mediated)
         info.flags |= VFIO_DEVICE_FLAGS_RESET;
     info.num_regions = sim_region_count(dev);
-    info.num_irqs = VFIO_PCI_NUM_IRQS;
+    info.num_irqs = irq_indexes(dev);
     sim_info_add_caps(dev, arg, &info);
     return sim_copy_out(arg, &info, minsz);
 }
@@ -92,6 +97,8 @@ static size_t describe_cap(const struct sim_device *dev, const struct vfio_regio
 
 static bool has_index(const struct sim_device *dev, uint32_t index)
 {
+    if (dev->model->platform)
+        return !index;
     return index < VFIO_PCI_VGA_REGION_INDEX || sim_region_find(dev, index);
 }
 
@@ -137,7 +144,7 @@ int sim_info_get_irq(struct sim_device *dev, void *arg)
 
     if (ret)
         return ret;
-    if (info.argsz < sizeof(info) || info.index >= VFIO_PCI_NUM_IRQS)
+    if (info.argsz < sizeof(info) || info.index >= irq_indexes(dev))
         return -EINVAL;
     if (info.index >= VFIO_PCI_ERR_IRQ_INDEX && !sim_irq_count(dev, info.index))
         return -EINVAL;

@@ -35,7 +35,7 @@ unsigned sim_irq_count(const struct sim_device *dev, uint32_t index)
     case VFIO_PCI_ERR_IRQ_INDEX:
         return sim_pci_is_express(dev);
     case VFIO_PCI_REQ_IRQ_INDEX:
-        return !dev->model->mediated;
+        return sim_device_is_on_pci(dev);
     default:
         return 0;
     }

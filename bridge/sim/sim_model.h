@@ -46,6 +46,9 @@ struct sim_model {
      * group of its own whose IOMMU is emulated.
      */
     bool mediated;
+    /* Of the platform bus: BAR 0 and INTx are its region and its interrupt, and there is no more.
+     */
+    bool platform;
     /* Configuration space as the firmware leaves it, but for the BARs, and the bits that the
      * hardware lets be written. Capabilities: MSI, MSI-X, PCI Express, vendor-specific, VPD;
      * extended ones that vfio-pci passes on as they are. */
@@ -86,6 +89,7 @@ struct sim_model {
 extern const struct sim_model sim_edu_model;
 extern const struct sim_model sim_ivshmem_model;
 extern const struct sim_model sim_mdev_model;
+extern const struct sim_model sim_platform_model;
 extern const struct sim_model sim_testdev_model;
 
 /*

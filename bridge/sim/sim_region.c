@@ -34,7 +34,7 @@ void sim_region_destroy(struct sim_device *dev)
 
 uint32_t sim_region_count(const struct sim_device *dev)
 {
-    uint32_t count = VFIO_PCI_NUM_REGIONS;
+    uint32_t count = dev->model->platform ? 1 : VFIO_PCI_NUM_REGIONS;
 
     for (size_t i = 0; i < dev->model->n_regions; i++)
         count = MAX(count, dev->model->regions[i].index + 1);

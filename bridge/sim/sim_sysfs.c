@@ -2,6 +2,7 @@
  *     /sys/bus/pci/devices/BDF/ATTRIBUTE
  *     /sys/bus/pci/devices/BDF/{driver,iommu_group,subsystem} -> the usual places
  *     /sys/bus/pci/devices/BDF/vfio-dev/vfioN, which is listed alone
+ *     /sys/bus/platform/devices/NAME, the same without attributes
  *     /sys/bus/mdev/devices/UUID, the same without attributes but mdev_type/device_api
  *     /sys/kernel/iommu_groups/N/devices/BDF -> the device, and through it what is in that
  *     /sys/class/vfio/{N,noiommu-N} -> the group's file as a device, there as long as the file is
@@ -77,6 +78,8 @@ static bool take_rest(struct place *place, const char *rest)
 
 static const char *bus_of(const struct sim_device *dev)
 {
+    if (dev->model->platform)
+        return "platform";
     return dev->model->mediated ? "mdev" : "pci";
 }
 
@@ -132,6 +135,8 @@ static ssize_t show_attribute(const struct sim_device *dev, const char *name, ch
 {
     if (dev->model->mediated)
         return strcmp(name, "mdev_type/device_api") ? -ENOENT : snprintf(buf, size, "vfio-pci\n");
+    if (dev->model->platform)
+        return -ENOENT;
     for (size_t i = 0; i < ARRAY_SIZE(attributes); i++) {
         if (!strcmp(attributes[i].name, name))
             return snprintf(buf, size, "0x%0*x\n", 2 * attributes[i].width,
@@ -241,6 +246,8 @@ static int format_device(const struct sim_device *dev, const char *up, char *buf
 {
     if (dev->model->mediated)
         return snprintf(buf, size, "%s../../../devices/virtual/sim/sim/%s", up, dev->name);
+    if (dev->model->platform)
+        return snprintf(buf, size, "%s../../../devices/platform/%s", up, dev->name);
     return snprintf(buf, size, "%s../../../devices/pci%.7s/%s", up, dev->name, dev->name);
 }
 
@@ -343,9 +350,9 @@ static int add_attributes(const struct sim_device *dev, struct names *names)
 
     if (!ret)
         ret = add_name(names, "subsystem");
-    for (size_t i = 0; i < ARRAY_SIZE(attributes) && !ret && !dev->model->mediated; i++)
+    for (size_t i = 0; i < ARRAY_SIZE(attributes) && !ret && sim_device_is_on_pci(dev); i++)
         ret = add_name(names, attributes[i].name);
-    if (!ret)
+    if (!ret && !dev->model->platform)
         ret = add_name(names, dev->model->mediated ? "mdev_type" : "config");
     if (!ret && dev->driver[0])
         ret = add_name(names, "driver");
@@ -362,6 +369,8 @@ static int collect(struct sim *sim, const char *path, struct names *names)
         return add_devices(sim, "pci", NULL, names);
     if (!strcmp(path, BUSES "/mdev/devices"))
         return add_devices(sim, "mdev", NULL, names);
+    if (!strcmp(path, BUSES "/platform/devices"))
+        return add_devices(sim, "platform", NULL, names);
     if (!strcmp(path, GROUPS))
         return add_groups(sim, names);
     if (!find_place(sim, path, &place))

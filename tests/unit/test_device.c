@@ -92,7 +92,7 @@ static void test_info(void **state)
     (void)state;
     check_info((uint32_t[]){16, pci, 9, 5}, -EIO, -EIO);
     check_info((uint32_t[]){12, pci, 9, 5}, 0, -EPROTO);
-    check_info((uint32_t[]){16, VFIO_DEVICE_FLAGS_PLATFORM, 9, 5}, 0, -ENOTSUP);
+    check_info((uint32_t[]){16, VFIO_DEVICE_FLAGS_AP, 9, 5}, 0, -ENOTSUP);
     check_info((uint32_t[]){16, 0, 9, 5}, 0, -ENOTSUP);
     check_info((uint32_t[]){16, pci, 257, 5}, 0, -EPROTO);
     check_info((uint32_t[]){16, pci, UINT32_MAX, 5}, 0, -EPROTO);

@@ -239,15 +239,56 @@ static void test_no_eventfd(void **state)
     irq_relay_request(m.dev);
 }
 
+/* A channel tells by another index, and nothing of errors. */
+static void test_channel(void **state)
+{
+    static const struct fake_device channel = {
+        .flags = VFIO_DEVICE_FLAGS_CCW,
+        .num_regions = VFIO_CCW_NUM_REGIONS,
+        .num_irqs = VFIO_CCW_NUM_IRQS,
+        .irqs = {{VFIO_IRQ_INFO_EVENTFD, 1, 0},
+                 {VFIO_IRQ_INFO_EVENTFD, 1, 0},
+                 {VFIO_IRQ_INFO_EVENTFD, 1, 0}},
+    };
+
+    (void)state;
+    fake_machine_open(&m, &channel);
+    expect_fd(VFIO_CCW_REQ_IRQ_INDEX, OWN_REQ, 0);
+    assert_int_equal(irq_relay_watch(m.dev, OWN_ERR, OWN_REQ), 0);
+    irq_relay_error(m.dev);
+    irq_relay_request(m.dev); /* of no client's interest */
+    fake_machine_close(&m);
+}
+
+/* A platform device's indexes are its interrupts, each of them the client's. */
+static void test_platform(void **state)
+{
+    static const struct fake_device platform = {
+        .flags = VFIO_DEVICE_FLAGS_PLATFORM,
+        .num_irqs = 5,
+        .irqs = {[ERR] = {VFIO_IRQ_INFO_EVENTFD, 1, 0}, [REQ] = {VFIO_IRQ_INFO_EVENTFD, 1, 0}},
+    };
+    int fd = eventfd(0, EFD_CLOEXEC);
+
+    (void)state;
+    fake_machine_open(&m, &platform);
+    assert_int_equal(irq_relay_watch(m.dev, OWN_ERR, OWN_REQ), 0);
+    expect_fd(REQ, fd, 0);
+    assert_int_equal(request(REQ, EVENTFD | TRIGGER, 1, NULL, &fd), 0);
+    irq_relay_request(m.dev);
+    fake_machine_close(&m);
+}
+
 #define relay_test(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        relay_test(test_watch),       cmocka_unit_test(test_watch_without_err),
-        relay_test(test_watch_fails), relay_test(test_reopen),
-        relay_test(test_send),        relay_test(test_send_fails),
-        relay_test(test_loopback),    relay_test(test_refused),
+        cmocka_unit_test(test_channel), cmocka_unit_test(test_platform),
+        relay_test(test_watch),         cmocka_unit_test(test_watch_without_err),
+        relay_test(test_watch_fails),   relay_test(test_reopen),
+        relay_test(test_send),          relay_test(test_send_fails),
+        relay_test(test_loopback),      relay_test(test_refused),
         relay_test(test_no_eventfd),
     };
 

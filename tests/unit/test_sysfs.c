@@ -13,6 +13,7 @@
 
 #define UUID     "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
 #define MEDIATED "/sys/bus/mdev/devices/" UUID
+#define PLATFORM "/sys/bus/platform/devices/"
 
 static struct log_capture capture;
 
@@ -339,20 +340,56 @@ static void check_mediated(const struct mediated_case *c)
 static void test_mediated(void **state)
 {
     static const struct mediated_case cases[] = {
-        {"iommu_groups/12", "drivers/vfio_mtty", "vfio-pci\n",   0,        ""                     },
-        {"iommu_groups/12", "drivers/vfio_mtty", "vfio-pci",     0,        ""                     },
-        {NULL,              NULL,                NULL,           -ENXIO,   "no IOMMU group"       },
-        {"iommu_groups/12", NULL,                NULL,           -EBUSY,   "bound to no driver"   },
-        {"iommu_groups/12", "drivers/vfio_mtty", NULL,           -EACCES,  "mdev_type/device_api" },
-        {"iommu_groups/12", "drivers/vfio_ap",   "vfio-ap\n",    -ENOTSUP, "KVM"                  },
-        {"iommu_groups/12", "drivers/vfio_ccw",  "vfio-ccw\n",   -ENOTSUP, "its API is vfio-ccw"  },
-        {"iommu_groups/12", "drivers/x",         "",             -ENOTSUP, "no PCI device"        },
-        {"iommu_groups/12", "drivers/x",         "vfio-pci-x\n", -ENOTSUP, "its API is vfio-pci-x"},
+        {"iommu_groups/12", "drivers/vfio_mtty", "vfio-pci\n",   0,        ""                    },
+        {"iommu_groups/12", "drivers/vfio_mtty", "vfio-pci",     0,        ""                    },
+        {NULL,              NULL,                NULL,           -ENXIO,   "no IOMMU group"      },
+        {"iommu_groups/12", NULL,                NULL,           -EBUSY,   "bound to no driver"  },
+        {"iommu_groups/12", "drivers/vfio_mtty", NULL,           -EACCES,  "mdev_type/device_api"},
+        {"iommu_groups/12", "drivers/vfio_ap",   "vfio-ap\n",    -ENOTSUP, "KVM"                 },
+        {"iommu_groups/12", "drivers/vfio_ccw",  "vfio-ccw\n",   0,        ""                    },
+        {"iommu_groups/12", "drivers/x",         "",             -ENOTSUP, "knows its API"       },
+        {"iommu_groups/12", "drivers/x",         "vfio-pci-x\n", -ENOTSUP, "its API, vfio-pci-x" },
     };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         check_mediated(&cases[i]);
+}
+
+/* One of another bus, which no BDF names, with VFIO's driver for it and with another. */
+static void test_platform(void **state)
+{
+    static const struct {
+        const char *driver, *cdev;
+        int result;
+        const char *log;
+    } cases[] = {
+        {"drivers/vfio-platform", "vfio3", 0,      ""                                 },
+        {"drivers/gpio-dev",      NULL,    -EBUSY, "set-override a.uart vfio-platform"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct fake_host *f = fake_host_new();
+        struct sysfs_device dev;
+
+        expect_link(f, "/sys/devices/platform/a.uart/subsystem", "../../../bus/platform", 0);
+        FAKE_EXPECT(f, .kind = FAKE_LIST, .path = PLATFORM "a.uart", .names = "driver");
+        expect_link(f, PLATFORM "a.uart/iommu_group", "iommu_groups/7", 0);
+        expect_link(f, PLATFORM "a.uart/driver", cases[i].driver, 0);
+        FAKE_EXPECT(f, .kind = FAKE_LIST, .path = PLATFORM "a.uart/vfio-dev",
+                    .names = cases[i].cdev, .ret = cases[i].cdev ? 0 : -ENOENT);
+        if (!cases[i].result)
+            expect_link(f, "/sys/class/vfio/noiommu-7", NULL, -ENOENT);
+        log_capture_start(&capture);
+        assert_int_equal(sysfs_find_device(fake_host_base(f), "/sys/devices/platform/a.uart", &dev),
+                         cases[i].result);
+        assert_non_null(strstr(log_capture_end(&capture), cases[i].log));
+        assert_string_equal(dev.bus, "platform");
+        assert_string_equal(dev.name, "a.uart");
+        assert_false(dev.mediated);
+        fake_host_free(f);
+    }
 }
 
 struct path_case {
@@ -388,12 +425,14 @@ static void check_path(const struct path_case *c)
 static void test_path(void **state)
 {
     static const struct path_case cases[] = {
-        {UUID,      "../../../bus/mdev", 0,       -ENODEV,       MEDIATED, "mdev_supported_types" },
-        {BDF,       "../../../bus/pci",  0,       -ENODEV,       DEVICE,   "lspci -D"             },
-        {BDF,       "../../../bus/usb",  0,       -ENOTSUP,      NULL,     "of the bus usb"       },
-        {BDF,       NULL,                -ENOENT, -ENODEV,       NULL,     "no device's directory"},
-        {BDF,       NULL,                -EACCES, -EACCES,       NULL,     "Permission denied"    },
-        {LONG_NAME, "../../../bus/pci",  0,       -ENAMETOOLONG, NULL,     "too long"             },
+        {UUID,      "../../../bus/mdev",  0,       -ENODEV,       MEDIATED,          "mdev_supported_types" },
+        {BDF,       "../../../bus/pci",   0,       -ENODEV,       DEVICE,            "lspci -D"             },
+        {BDF,       "../../../bus/usb",   0,       -ENOTSUP,      NULL,              "of the bus usb"       },
+        {BDF,       "../../../bus/ap",    0,       -ENOTSUP,      NULL,              "KVM"                  },
+        {"a.uart",  "../../bus/platform", 0,       -ENODEV,       PLATFORM "a.uart", "bus platform"         },
+        {BDF,       NULL,                 -ENOENT, -ENODEV,       NULL,              "no device's directory"},
+        {BDF,       NULL,                 -EACCES, -EACCES,       NULL,              "Permission denied"    },
+        {LONG_NAME, "../../../bus/pci",   0,       -ENAMETOOLONG, NULL,              "too long"             },
     };
 
     (void)state;
@@ -421,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_device_names),
         cmocka_unit_test(test_variant_driver),
         cmocka_unit_test_teardown(test_mediated, teardown),
+        cmocka_unit_test_teardown(test_platform, teardown),
         cmocka_unit_test_teardown(test_path, teardown),
     };
 
