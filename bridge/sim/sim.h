@@ -106,6 +106,8 @@ void sim_set_memlock(struct sim *sim, uint64_t bytes);
 void sim_set_dma_entry_limit(struct sim *sim, unsigned limit);
 /* Vectors that the host can allocate for one device; default: all it has. */
 void sim_set_vector_limit(struct sim *sim, unsigned limit);
+/* Vectors of MSI-X are allocated one by one, as by kernels from 6.5 on; default false. */
+void sim_set_dynamic_msix(struct sim *sim, bool dynamic);
 /*
  * The machine's IOMMU and what comes with it; default SIM_IOMMU_TYPE1. A POWER machine has no
  * iommufd, and type1 as little as a PC has SPAPR. v1 and v2 are the kinds of container that it can

@@ -149,9 +149,10 @@ int sim_info_get_irq(struct sim_device *dev, void *arg)
     if (info.index >= VFIO_PCI_ERR_IRQ_INDEX && !sim_irq_count(dev, info.index))
         return -EINVAL;
     info.flags = VFIO_IRQ_INFO_EVENTFD;
-    info.flags |= info.index == VFIO_PCI_INTX_IRQ_INDEX
-                      ? VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED
-                      : VFIO_IRQ_INFO_NORESIZE;
+    if (info.index == VFIO_PCI_INTX_IRQ_INDEX)
+        info.flags |= VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
+    else if (!sim_irq_is_dynamic(dev, info.index))
+        info.flags |= VFIO_IRQ_INFO_NORESIZE;
     info.count = sim_irq_count(dev, info.index);
     return sim_copy_out(arg, &info, sizeof(info));
 }

@@ -96,7 +96,7 @@ struct sim {
     _Atomic bool eeh;
     _Atomic uint64_t memlock;
     _Atomic unsigned entry_limit, vector_limit;
-    _Atomic bool coherent, noiommu_mode, rawio;
+    _Atomic bool dynamic_msix, coherent, noiommu_mode, rawio;
     _Atomic bool dirty_tracking, pinned_only;
     _Atomic uint64_t iommu_page;
     _Atomic enum sim_iommufd iommufd;

@@ -13,6 +13,7 @@
 
 #include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_eventfd.h"
+#include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_irqfd.h"
 
 void sim_irq_init(struct sim_irq *irq)
@@ -39,6 +40,11 @@ unsigned sim_irq_count(const struct sim_device *dev, uint32_t index)
     default:
         return 0;
     }
+}
+
+bool sim_irq_is_dynamic(const struct sim_device *dev, uint32_t index)
+{
+    return index == VFIO_PCI_MSIX_IRQ_INDEX && dev->sim->dynamic_msix;
 }
 
 void sim_irq_send_intx(struct sim_device *dev)

@@ -30,6 +30,9 @@ void sim_irq_init(struct sim_irq *irq);
 /* Vectors of an index. */
 unsigned sim_irq_count(const struct sim_device *dev, uint32_t index);
 
+/* Vectors are allocated when they are given an eventfd; else all that a set has when it is made. */
+bool sim_irq_is_dynamic(const struct sim_device *dev, uint32_t index);
+
 /* VFIO_DEVICE_SET_IRQS. arg: of the caller. */
 int sim_irq_set(struct sim_device *dev, void *arg);
 

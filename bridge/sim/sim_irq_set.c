@@ -1,6 +1,5 @@
 /*
- * VFIO_DEVICE_SET_IRQS as the core and vfio-pci of Linux check and carry it out, without dynamic
- * allocation of MSI-X vectors.
+ * VFIO_DEVICE_SET_IRQS as the core and vfio-pci of Linux check and carry it out.
  */
 #include <errno.h>
 #include <linux/vfio.h>
@@ -162,6 +161,8 @@ static int msi_set_vector(struct sim_device *dev, uint32_t vector, int fd)
     sim_eventfd_put(trigger);
     if (fd < 0)
         return 0;
+    if (sim_irq_is_dynamic(dev, dev->irq.active) && vector >= dev->sim->vector_limit)
+        return -ENOSPC;
     eventfd = sim_eventfd_get(dev->sim, fd);
     if (eventfd < 0)
         return eventfd;
@@ -194,6 +195,8 @@ static int msi_enable(struct sim_device *dev, const struct request *req)
         return -ERANGE;
     if (limit < count)
         return limit ? (int)limit : -ENOSPC;
+    if (sim_irq_is_dynamic(dev, req->index))
+        count = sim_irq_count(dev, req->index);
     ret = activate(dev, req->index, count);
     if (ret)
         return ret;

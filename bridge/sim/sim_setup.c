@@ -234,6 +234,11 @@ void sim_set_vector_limit(struct sim *sim, unsigned limit)
     sim->vector_limit = limit;
 }
 
+void sim_set_dynamic_msix(struct sim *sim, bool dynamic)
+{
+    sim->dynamic_msix = dynamic;
+}
+
 void sim_set_coherent(struct sim *sim, bool coherent)
 {
     sim->coherent = coherent;

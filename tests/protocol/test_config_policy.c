@@ -169,7 +169,7 @@ static void straddling_writes(void **state)
     set(c, VPD + PCI_VPD_DATA, 0x31415926, 4);
     set(c, VPD + PCI_VPD_ADDR, 8, 1);
     set(c, VPD + PCI_VPD_ADDR + 1, PCI_VPD_ADDR_F >> 8, 1);
-    set(c, VPD, (PCI_VPD_ADDR_F | 8) << 16, 4);
+    set(c, VPD, (uint32_t)(PCI_VPD_ADDR_F | 8) << 16, 4);
     memcpy(bytes, "\x08\x80\x26\x59", 4);
     assert_int_equal(vfuc_region_write(c, CONFIG, VPD + PCI_VPD_ADDR, bytes, 4), 0);
     assert_true(vpd_read(c, 8, &data));

@@ -42,6 +42,18 @@ static int setup(void **state)
     return 0;
 }
 
+/* A kernel from 6.5 on. */
+static int setup_dynamic(void **state)
+{
+    struct harness *h = harness_new();
+
+    h->export_config.device = "sim:testdev";
+    sim_set_dynamic_msix(h->machine.sim, true);
+    harness_start(h);
+    *state = h;
+    return 0;
+}
+
 static void enable_bus_master(struct guest *g)
 {
     const uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
@@ -163,6 +175,42 @@ static void msi_grows(void **state)
     guest_end(g);
 }
 
+/* Where each vector is had when it is wanted, no set is taken down: nobody is signalled for it. */
+static void msix_grows_dynamically(void **state)
+{
+    struct harness *h = *state;
+    struct guest *g = guest_begin(h);
+
+    give(g, MSIX, 0, 2);
+    give(g, MSIX, 40, 8);
+    give(g, MSIX, 60, 1);
+    take(g, MSIX, 41, 1);
+    give(g, MSIX, 2, 30);
+    assert_true(collect(g) == 0);
+    assert_each_fires_alone(g, h);
+    assert_int_equal(vfuc_irq_disable(g->c, MSIX), 0);
+    memset(g->given, 0, sizeof(g->given));
+    give(g, MSIX, 63, 1);
+    assert_each_fires_alone(g, h);
+    guest_end(g);
+}
+
+/* What can't be had is without an eventfd, the rest of the set goes on. */
+static void few_vectors_dynamically(void **state)
+{
+    struct harness *h = *state;
+    struct guest *g = guest_begin(h);
+
+    sim_set_vector_limit(h->machine.sim, 8);
+    give(g, MSIX, 0, 4);
+    assert_int_equal(try_to_give(g, MSIX, 6, 4), -ENOSPC);
+    assert_true(collect(g) == 0);
+    assert_each_fires_alone(g, h);
+    give(g, MSIX, 6, 2);
+    assert_each_fires_alone(g, h);
+    guest_end(g);
+}
+
 /* A host short of vectors: as many as are asked for, and more when they are; else none is lost. */
 static void few_vectors(void **state)
 {
@@ -261,6 +309,7 @@ static void re_armed_after_reset(void **state)
 }
 
 #define vectors_test(f) cmocka_unit_test_setup_teardown(f, setup, harness_teardown)
+#define dynamic_test(f) cmocka_unit_test_setup_teardown(f, setup_dynamic, harness_teardown)
 
 static const struct CMUnitTest tests[] = {
     vectors_test(chunks),
@@ -271,6 +320,15 @@ static const struct CMUnitTest tests[] = {
     vectors_test(one_eventfd_for_many),
     vectors_test(full_counter_among_many),
     vectors_test(re_armed_after_reset),
+    dynamic_test(chunks),
+    dynamic_test(out_of_order_with_gaps),
+    dynamic_test(msi_grows),
+    dynamic_test(msix_grows_dynamically),
+    dynamic_test(few_vectors_dynamically),
+    dynamic_test(wrong_descriptor_in_a_block),
+    dynamic_test(one_eventfd_for_many),
+    dynamic_test(full_counter_among_many),
+    dynamic_test(re_armed_after_reset),
 };
 
 HARNESS_MAIN(tests)

@@ -68,13 +68,13 @@ static void vpd(void **state)
 {
     enum {
         AT = 0xc0,
-        FLAG = PCI_VPD_ADDR_F << 16,
     };
+    const uint32_t flag = (uint32_t)PCI_VPD_ADDR_F << 16;
     struct fixture *fx = *state;
 
     assert_int_equal(fx_config_get(fx, AT, 1), PCI_CAP_ID_VPD);
     fx_config_set(fx, AT + PCI_VPD_DATA, 0x12345678, 4);
-    fx_config_set(fx, AT, FLAG | 4 << 16, 4);
+    fx_config_set(fx, AT, flag | 4 << 16, 4);
     assert_int_equal(fx_config_get(fx, AT + PCI_VPD_ADDR, 2), 4);
     host_close(fx->host, &fx->device);
     fx->device = fx_get_device(fx, fx->bdf);
