@@ -10,6 +10,7 @@
 #include "tests/unit/log_capture.h"
 
 enum {
+    INTEL = (int)(VFIO_REGION_TYPE_PCI_VENDOR_TYPE | 0x8086),
     RW = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE,
     INDEX = VFIO_PCI_NUM_REGIONS,
     REGION_SIZE = 0x1000,
@@ -58,7 +59,7 @@ static void test_names(void **state)
 
 static void test_kinds(void **state)
 {
-    const uint32_t intel = VFIO_REGION_TYPE_PCI_VENDOR_TYPE | 0x8086;
+    const uint32_t intel = (uint32_t)INTEL;
     const unsigned all = UINT32_MAX;
     const struct {
         uint32_t index, type, subtype;
