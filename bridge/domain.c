@@ -27,7 +27,7 @@ int domain_create(struct iommu_context *context, struct domain **out)
     domain->refs = 1;
     pthread_mutex_init(&domain->lock, NULL);
     map_table_init(&domain->table);
-    LIST_INIT(&domain->trackers);
+    TAILQ_INIT(&domain->trackers);
     *out = domain;
     return 0;
 }

@@ -24,8 +24,8 @@ struct domain {
     pthread_mutex_t lock; /* for all below */
     struct iommu *iommu;
     struct map_table table;
-    LIST_HEAD(, tracker) trackers; /* the IOMMU tracks while there is any */
-    uint64_t *scratch;             /* theirs, IOMMU_DIRTY_SCRATCH bytes */
+    TAILQ_HEAD(, tracker) trackers; /* the IOMMU tracks while there is any */
+    uint64_t *scratch;              /* theirs, IOMMU_DIRTY_SCRATCH bytes */
 };
 
 /* A user of the mapping less, which is unmapped if it was the last one. With the domain's lock. */

@@ -11,7 +11,7 @@
 #include "proto/base/log.h"
 
 struct tracker {
-    LIST_ENTRY(tracker) link;
+    TAILQ_ENTRY(tracker) link;
     struct domain *domain;
     struct dirty_kept kept; /* with the domain's lock */
 };
@@ -58,7 +58,7 @@ static void distrust(struct domain *domain, const struct iommu_range *what, int 
         if (!m)
             return;
         range = range_of(m);
-        LIST_FOREACH(t, &domain->trackers, link)
+        TAILQ_FOREACH(t, &domain->trackers, link)
         {
             range_set_add(&t->kept.ranges, range.first, range.last);
         }
@@ -81,7 +81,7 @@ static void keep_for_others(const struct reading *r, const struct dirty_bitmap *
 {
     struct tracker *t;
 
-    LIST_FOREACH(t, &r->tracker->domain->trackers, link)
+    TAILQ_FOREACH(t, &r->tracker->domain->trackers, link)
     {
         if (t != r->tracker)
             dirty_kept_add_bitmap(&t->kept, written, written->first, written->last);
@@ -245,7 +245,7 @@ static void read_for(struct domain *domain, struct tracker *others)
 
 static int join(struct domain *domain, struct tracker *tracker)
 {
-    struct tracker *first = LIST_FIRST(&domain->trackers);
+    struct tracker *first = TAILQ_FIRST(&domain->trackers);
     int ret = 0;
 
     if (first)
@@ -253,7 +253,7 @@ static int join(struct domain *domain, struct tracker *tracker)
     else
         ret = track(domain);
     if (!ret)
-        LIST_INSERT_HEAD(&domain->trackers, tracker, link);
+        TAILQ_INSERT_HEAD(&domain->trackers, tracker, link);
     return ret;
 }
 
@@ -283,8 +283,8 @@ int tracker_stop(struct tracker *tracker)
     int ret = 0;
 
     pthread_mutex_lock(&domain->lock);
-    LIST_REMOVE(tracker, link);
-    if (LIST_EMPTY(&domain->trackers)) {
+    TAILQ_REMOVE(&domain->trackers, tracker, link);
+    if (TAILQ_EMPTY(&domain->trackers)) {
         ret = domain->iommu->ops->track(domain->iommu, false);
         free(domain->scratch);
         domain->scratch = NULL;
