@@ -1,5 +1,6 @@
 #include "bridge/tracker.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -127,7 +128,8 @@ void tracker_read(struct tracker *tracker, uint64_t first, uint64_t last,
 
     pthread_mutex_lock(&domain->lock);
     m = next_memory(domain, first);
-    ret = m ? read_mapping(&r, m, false) : 0;
+    assert(m && m->at.iova <= first);
+    ret = read_mapping(&r, m, false);
     if (ret)
         distrust(domain, &r.wanted, ret);
     pthread_mutex_unlock(&domain->lock);

@@ -104,7 +104,7 @@ static int run_floor(int sock, const void *arg)
     (void)arg;
     if (!from || !to)
         return EXIT_FAILURE;
-    for (size_t page = 0; page < WORDS * 64; page += STRIDE)
+    for (size_t page = 0; page < (size_t)WORDS * 64; page += STRIDE)
         from->words[page / 64] |= UINT64_C(0xffff) << page % 64;
     while (!read_whole(sock, &args, sizeof(args))) {
         to->args = args;

@@ -14,6 +14,7 @@
 #include "bridge/address_space.h"
 #include "bridge/config_space.h"
 #include "bridge/device.h"
+#include "bridge/dirty.h"
 #include "bridge/irq.h"
 #include "bridge/irq_relay.h"
 #include "bridge/migration.h"
@@ -55,6 +56,7 @@ struct use {
     struct address_space *as;
     struct device *dev;
     bool mapped[MAPS];
+    bool logging, written; /* the first map */
 };
 
 static int create(struct use *u)
@@ -212,6 +214,57 @@ static int stop_decode(struct use *u)
     return config_space_stop_decode(u->dev);
 }
 
+/* By the IOMMU, if it still can: it is guessed at least. */
+static int start_log(struct use *u)
+{
+    uint64_t page_size = PAGE;
+    int ret = dirty_start(u->dev, DIRTY_IOMMU | DIRTY_GUESS, NULL, 0, &page_size);
+
+    u->logging = !ret;
+    return ret;
+}
+
+static void write_first(struct use *u)
+{
+    char byte = 0;
+
+    if (u->logging && u->mapped[0])
+        u->written |= !sim_device_dma(u->m->sim, u->bdf, maps[0].iova, &byte, sizeof(byte), true);
+}
+
+/* Whatever the kernel does, what was written is told: now, and after an unmap. */
+static int report(struct use *u)
+{
+    uint64_t bits = 0;
+    int ret =
+        u->logging ? dirty_report(u->dev, maps[0].iova, maps[0].pages * PAGE, PAGE, &bits) : 0;
+
+    assert_true(ret || !u->written || bits & 1);
+    u->written &= !!ret;
+    return ret;
+}
+
+static int report_written(struct use *u)
+{
+    write_first(u);
+    return report(u);
+}
+
+static int unmap_written(struct use *u)
+{
+    if (!u->mapped[0])
+        return 0;
+    write_first(u);
+    dirty_keep(u->dev, maps[0].iova, maps[0].iova + maps[0].pages * PAGE - 1);
+    return unmap_first(u);
+}
+
+static int stop_log(struct use *u)
+{
+    u->logging = u->written = false;
+    return dirty_stop(u->dev);
+}
+
 static int watch(struct use *u)
 {
     return irq_relay_watch(u->dev, u->own, u->own);
@@ -264,13 +317,16 @@ static const struct {
     const char *name;
     int (*run)(struct use *u);
 } steps[] = {
-    STEP(create),     STEP(open_device),  STEP(read_vendor), STEP(enable),      STEP(map_first),
-    STEP(map_second), STEP(map_third),    STEP(enable_intx), STEP(raise_intx),  STEP(change_intx),
-    STEP(raise_intx), STEP(disable_intx), STEP(enable_msi),  STEP(raise_msi),   STEP(reset),
-    STEP(raise_msi),  STEP(unmap_first),  STEP(map_first),   STEP(enable),      STEP(stop_dma),
-    STEP(watch),      STEP(enable_req),   STEP(raise_req),   STEP(disable_req), STEP(disable_all),
-    STEP(pre_copy),   STEP(precopy_info), STEP(reset),       STEP(stop_decode), STEP(unmap_all),
-    STEP(reopen),     STEP(read_vendor),  STEP(map_second),  STEP(enable_intx),
+    STEP(create),       STEP(open_device),    STEP(read_vendor),   STEP(enable),
+    STEP(map_first),    STEP(map_second),     STEP(map_third),     STEP(enable_intx),
+    STEP(raise_intx),   STEP(change_intx),    STEP(raise_intx),    STEP(disable_intx),
+    STEP(enable_msi),   STEP(raise_msi),      STEP(reset),         STEP(raise_msi),
+    STEP(start_log),    STEP(report_written), STEP(unmap_written), STEP(report),
+    STEP(stop_log),     STEP(map_first),      STEP(unmap_first),   STEP(map_first),
+    STEP(enable),       STEP(stop_dma),       STEP(watch),         STEP(enable_req),
+    STEP(raise_req),    STEP(disable_req),    STEP(disable_all),   STEP(pre_copy),
+    STEP(precopy_info), STEP(reset),          STEP(stop_decode),   STEP(unmap_all),
+    STEP(reopen),       STEP(read_vendor),    STEP(map_second),    STEP(enable_intx),
 };
 
 enum { FIRST_WITH_DEVICE = 2 };
