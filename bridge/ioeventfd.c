@@ -94,6 +94,7 @@ static bool same(const struct doorbell *a, const struct doorbell *b)
            a->data == b->data;
 }
 
+/* The eventfd, the list's. */
 static int register_new(struct device *dev, const struct doorbell *bell)
 {
     cleanup_close_ int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -108,8 +109,8 @@ static int register_new(struct device *dev, const struct doorbell *bell)
     if (ret)
         return ret;
     *e = (struct ioeventfd){.next = dev->ioeventfds, .bell = *bell, .fd = steal_fd(&fd)};
-    dev->ioeventfds = steal_ptr(e);
-    return 0;
+    dev->ioeventfds = e;
+    return steal_ptr(e)->fd;
 }
 
 int ioeventfd_get(struct device *dev, const struct doorbell *bell, int *fd)
@@ -121,13 +122,13 @@ int ioeventfd_get(struct device *dev, const struct doorbell *bell, int *fd)
         return -ENODEV;
     while (e && !same(&e->bell, bell))
         e = e->next;
-    ret = e ? 0 : register_new(dev, bell);
-    if (ret) {
+    ret = e ? e->fd : register_new(dev, bell);
+    if (ret < 0) {
         log_peer_warning("doorbell %u:0x%" PRIx64 " of %s: %s", bell->region, bell->offset,
                          dev->where.name, explain(dev, bell, ret));
         return ret;
     }
-    *fd = e ? e->fd : dev->ioeventfds->fd;
+    *fd = ret;
     return 0;
 }
 

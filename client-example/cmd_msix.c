@@ -39,7 +39,7 @@ static void vectors_close(struct vectors *v)
 
 static int create_events(struct vectors *v)
 {
-    v->events = malloc(v->count * sizeof(*v->events));
+    v->events = calloc(v->count, sizeof(*v->events));
     v->given = calloc(v->count, sizeof(*v->given));
     if (!v->events || !v->given)
         return cmd_error(-ENOMEM, "MSI-X");

@@ -12,6 +12,7 @@
 #include "bridge/sim/sim_internal.h"
 #include "bridge/sim/sim_irqfd.h"
 #include "proto/base/arith.h"
+#include "proto/base/cleanup.h"
 
 enum {
     MOST = 1000,
@@ -82,19 +83,21 @@ static void drop(struct sim_device *dev, struct sim_ioeventfd **at)
 
 static int add(struct sim_device *dev, const struct sim_ioeventfd *want)
 {
-    int eventfd = sim_eventfd_get(dev->sim, want->eventfd);
-    struct sim_ioeventfd *e;
-    int ret = eventfd < 0 ? eventfd : sim_irqfd_add(dev, eventfd, SIM_IRQFD_DOORBELL);
+    cleanup_close_ int eventfd = sim_eventfd_get(dev->sim, want->eventfd);
+    cleanup_free_ struct sim_ioeventfd *e = malloc(sizeof(*e));
+    int ret;
 
-    e = ret ? NULL : malloc(sizeof(*e));
-    if (!e) {
-        sim_eventfd_put(&eventfd);
-        return ret ? ret : -ENOMEM;
-    }
+    if (eventfd < 0)
+        return eventfd;
+    if (!e)
+        return -ENOMEM;
+    ret = sim_irqfd_add(dev, eventfd, SIM_IRQFD_DOORBELL);
+    if (ret)
+        return ret;
     *e = *want;
-    e->eventfd = eventfd;
+    e->eventfd = steal_fd(&eventfd);
     e->next = dev->ioeventfds.first;
-    dev->ioeventfds.first = e;
+    dev->ioeventfds.first = steal_ptr(e);
     dev->ioeventfds.count++;
     return 0;
 }
