@@ -8,7 +8,8 @@
  * them.
  *
  * Descriptors that came from a client (memory, eventfds) are real in every host; those that a
- * host's open or ioctl made may be given to that host alone.
+ * host's open or ioctl made may be given to that host alone, and those that share made to a client
+ * alone.
  */
 #pragma once
 
@@ -39,6 +40,12 @@ struct host_ops {
     int (*mmap)(struct host *host, void **addr, size_t len, int prot, int flags, int fd,
                 off_t offset);
     int (*munmap)(struct host *host, void *addr, size_t len);
+
+    /*
+     * A descriptor of the same open file for a client, that it can mmap: real in every host, to be
+     * closed by close(2). It keeps the file open, and so does each mapping of it.
+     */
+    int (*share)(struct host *host, int fd);
 
     /* The link's target, NUL-terminated; -ENAMETOOLONG if it does not fit. Returns its length. */
     ssize_t (*readlink)(struct host *host, const char *path, char *buf, size_t size);
@@ -113,6 +120,11 @@ static inline int host_mmap(struct host *host, void **addr, size_t len, int prot
 static inline int host_munmap(struct host *host, void *addr, size_t len)
 {
     return host->ops->munmap(host, addr, len);
+}
+
+static inline int host_share(struct host *host, int fd)
+{
+    return host->ops->share(host, fd);
 }
 
 static inline ssize_t host_readlink(struct host *host, const char *path, char *buf, size_t size)

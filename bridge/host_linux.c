@@ -119,6 +119,14 @@ static int linux_munmap(struct host *host, void *addr, size_t len)
     return munmap(addr, len) < 0 ? -errno : 0;
 }
 
+static int linux_share(struct host *host, int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    (void)host;
+    return copy < 0 ? -errno : copy;
+}
+
 static ssize_t linux_readlink(struct host *host, const char *path, char *buf, size_t size)
 {
     ssize_t n = readlink(path, buf, size);
@@ -162,6 +170,7 @@ static const struct host_ops linux_ops = {
     .poll = linux_poll,
     .mmap = linux_mmap,
     .munmap = linux_munmap,
+    .share = linux_share,
     .readlink = linux_readlink,
     .list = linux_list,
 };

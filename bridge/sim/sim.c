@@ -70,6 +70,7 @@ struct sim *sim_create(void)
     sim->dirty_tracking = true;
     sim->rawio = true;
     sim->eeh = true;
+    sim->dma_buf_mmap = true;
     sim->iommufd = SIM_IOMMUFD_MAP_FILE;
     sim_file_table_init(&sim->files);
     sim_vmas_init(&sim->vmas);
@@ -101,6 +102,7 @@ void sim_destroy(struct sim *sim)
 {
     if (!sim)
         return;
+    sim_file_reap(sim, true);
     sim_irqfd_stop(sim);
     free_devices(sim);
     sim_memory_forget(sim);

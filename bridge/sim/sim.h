@@ -17,13 +17,18 @@
  *
  * No other path exists. Descriptors that it hands out are real ones of the process (so that a leak
  * is seen), which only this host understands; every other descriptor is passed to the kernel
- * below. It keeps duplicates of the eventfds that are registered, and three descriptors of its own.
+ * below. It keeps duplicates of the eventfds that are registered, three descriptors of its own, and
+ * one for each device whose memory a client may map.
  *
- * What it can't do: a mapping of a BAR is memory if the BAR is, whether or not the device decodes
- * it, where the kernel's raises SIGBUS while it does not; a mapping of registers may be given to
- * MAP_DMA but not be touched (SIGSEGV); it is unmapped as a whole. The limits of pinned memory are
- * told in sim_pin.c and sim_pages.c. What a mediated device may reach is pinned as any other
- * memory, where the kernel's drivers pin what they use.
+ * Other processes map a device's first BAR that is memory by a descriptor that host_share() makes;
+ * sim_mapped.h tells what becomes of such a mapping. Registers can't be there for others, so their
+ * BARs have no MMAP flag.
+ *
+ * What it can't do: a mapping of a BAR in this process is memory if the BAR is, whether or not the
+ * device decodes it, and until a client maps it; a mapping of registers may be given to MAP_DMA but
+ * not be touched (SIGSEGV); it is unmapped as a whole. The limits of pinned memory are told in
+ * sim_pin.c and sim_pages.c. What a mediated device may reach is pinned as any other memory, where
+ * the kernel's drivers pin what they use.
  */
 #pragma once
 
@@ -135,6 +140,8 @@ void sim_set_iommufd(struct sim *sim, enum sim_iommufd iommufd);
  * ENOTTY: a kernel without it (before 6.19); EOPNOTSUPP: a driver without it.
  */
 void sim_set_dma_buf_error(struct sim *sim, int err);
+/* Whether a dma-buf can be mapped by whoever has it; default true. */
+void sim_set_dma_buf_mmap(struct sim *sim, bool on);
 
 /*
  * How a device migrates. The default is all that its model can, without the peculiarities: of
@@ -194,6 +201,7 @@ enum sim_call {
     SIM_CALL_WRITE,
     SIM_CALL_SET_NONBLOCK,
     SIM_CALL_MMAP,
+    SIM_CALL_SHARE,
     SIM_CALL_READLINK,
     SIM_CALL_LIST,
 };

@@ -70,7 +70,8 @@ static void advance(struct access *a, size_t n)
 
 static void copy_ram(struct access *a, size_t len)
 {
-    char *ram = a->dev->ram[a->bar] + a->offset;
+    bool is_mapped = (int)a->bar == sim_mapped_bar(a->dev);
+    char *ram = (is_mapped ? sim_mapped_ram(a->dev) : a->dev->ram[a->bar]) + a->offset;
 
     if (a->write)
         memcpy(ram, a->from, len);
@@ -203,7 +204,7 @@ void sim_bar_transfer(struct sim_device *dev, unsigned bar, uint64_t offset, voi
     }
 }
 
-static size_t ram_size(const struct sim_model_bar *bar)
+size_t sim_bar_ram_size(const struct sim_model_bar *bar)
 {
     return bar->ram ? (bar->size + SIM_PAGE - 1) / SIM_PAGE * SIM_PAGE : 0;
 }
@@ -211,7 +212,7 @@ static size_t ram_size(const struct sim_model_bar *bar)
 int sim_bar_create_ram(struct sim_device *dev)
 {
     for (unsigned i = 0; i < SIM_MODEL_BARS; i++) {
-        size_t size = ram_size(&dev->model->bars[i]);
+        size_t size = sim_bar_ram_size(&dev->model->bars[i]);
         void *ram;
 
         if (!size)
@@ -228,6 +229,6 @@ void sim_bar_destroy_ram(struct sim_device *dev)
 {
     for (unsigned i = 0; i < SIM_MODEL_BARS; i++) {
         if (dev->ram[i])
-            munmap(dev->ram[i], ram_size(&dev->model->bars[i]));
+            munmap(dev->ram[i], sim_bar_ram_size(&dev->model->bars[i]));
     }
 }

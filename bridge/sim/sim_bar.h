@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 struct sim_device;
+struct sim_model_bar;
 
 /*
  * Takes the device's lock for each access. Returns the bytes done, fewer than asked at the BAR's
@@ -33,6 +34,9 @@ void sim_bar_poke(struct sim_device *dev, unsigned bar, uint64_t offset, const v
  */
 void sim_bar_transfer(struct sim_device *dev, unsigned bar, uint64_t offset, void *buf, size_t len,
                       bool write);
+
+/* What a BAR that is RAM takes, in whole pages; 0 for any other. */
+size_t sim_bar_ram_size(const struct sim_model_bar *bar);
 
 /* Whole pages, which a mapping of the BAR shares. -ENOMEM: what there is is to be destroyed. */
 int sim_bar_create_ram(struct sim_device *dev);

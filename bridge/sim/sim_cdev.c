@@ -222,6 +222,20 @@ static int cdev_mmap(struct sim_file *file, void **addr, size_t len, int prot, i
     return cdev->bound ? sim_vma_map(file, cdev->dev, addr, len, prot, flags, offset) : -EINVAL;
 }
 
+static int cdev_share(struct sim_file *file)
+{
+    struct cdev *cdev = file->object;
+
+    return cdev->bound ? sim_device_share(cdev->dev, file) : -EOPNOTSUPP;
+}
+
+static bool cdev_is_held(struct sim_file *file)
+{
+    struct cdev *cdev = file->object;
+
+    return sim_device_is_held(cdev->dev, file);
+}
+
 /* The device is quiet before its translations go. */
 static void unbind(struct cdev *cdev)
 {
@@ -263,6 +277,8 @@ static const struct sim_file_ops cdev_ops = {
     .pread = cdev_pread,
     .pwrite = cdev_pwrite,
     .mmap = cdev_mmap,
+    .share = cdev_share,
+    .is_held = cdev_is_held,
     .release = cdev_release,
 };
 

@@ -189,6 +189,7 @@ static void command_written(struct sim_device *dev)
     store(config, PCI_COMMAND, 2, (virt & ~(uint32_t)DECODE) | (hw & DECODE));
     sim_pci_command_written(dev);
     sim_dmabuf_move(dev, !sim_config_memory_enabled(dev));
+    sim_mapped_show(dev, sim_config_memory_enabled(dev) && !dev->power.allowed);
     sim_irq_set_disabled(dev, virt & PCI_COMMAND_INTX_DISABLE);
 }
 

@@ -43,6 +43,7 @@ struct sim_device *sim_device_create(struct sim *sim, const struct sim_model *mo
     pthread_mutex_init(&dev->lock, NULL);
     sim_dma_init(&dev->dma);
     sim_irq_init(&dev->irq);
+    sim_mapped_init(&dev->mapped);
     sim_power_init(&dev->power);
     sim_pci_init(dev, memory, port);
     sim_migration_init(dev);
@@ -136,6 +137,7 @@ static void enable(struct sim_device *dev)
         sim_device_reset(dev);
     sim_migration_reset(dev);
     sim_config_open(dev);
+    sim_mapped_show(dev, sim_config_memory_enabled(dev));
     pthread_mutex_unlock(&dev->lock);
 }
 
@@ -145,6 +147,7 @@ static void disable(struct sim_device *dev)
     sim_power_close(dev);
     sim_pci_quiesce(dev);
     sim_dmabuf_close(dev);
+    sim_mapped_end(dev);
     sim_irq_close(dev);
     sim_ioeventfd_close(dev);
     sim_config_close(dev);
@@ -226,8 +229,7 @@ static bool is_config(const struct sim_device *dev, uint64_t index)
 
 ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t offset)
 {
-    uint64_t index = (uint64_t)offset >> SIM_INFO_REGION_SHIFT;
-    uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
+    uint64_t at, index = sim_info_region_at(dev, (uint64_t)offset, &at);
     ssize_t ret;
 
     if (index <= VFIO_PCI_BAR5_REGION_INDEX) {
@@ -247,8 +249,7 @@ ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t of
 
 ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, off_t offset)
 {
-    uint64_t index = (uint64_t)offset >> SIM_INFO_REGION_SHIFT;
-    uint64_t at = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
+    uint64_t at, index = sim_info_region_at(dev, (uint64_t)offset, &at);
     ssize_t ret;
 
     if (index <= VFIO_PCI_BAR5_REGION_INDEX) {
@@ -264,6 +265,26 @@ ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, o
     sim_power_put(dev);
     pthread_mutex_unlock(&dev->lock);
     return ret;
+}
+
+int sim_device_share(struct sim_device *dev, struct sim_file *file)
+{
+    int fd;
+
+    pthread_mutex_lock(&dev->lock);
+    fd = sim_mapped_share(dev, &file->shared);
+    pthread_mutex_unlock(&dev->lock);
+    return fd;
+}
+
+bool sim_device_is_held(struct sim_device *dev, const struct sim_file *file)
+{
+    bool held;
+
+    pthread_mutex_lock(&dev->lock);
+    held = sim_mapped_is_held(dev, file->shared);
+    pthread_mutex_unlock(&dev->lock);
+    return held;
 }
 
 void sim_device_get(struct sim_device *dev)
@@ -306,6 +327,16 @@ static int device_mmap(struct sim_file *file, void **addr, size_t len, int prot,
     return sim_vma_map(file, file->object, addr, len, prot, flags, offset);
 }
 
+static int device_share(struct sim_file *file)
+{
+    return sim_device_share(file->object, file);
+}
+
+static bool device_is_held(struct sim_file *file)
+{
+    return sim_device_is_held(file->object, file);
+}
+
 static void device_release(struct sim_file *file)
 {
     struct sim_device *dev = file->object;
@@ -325,6 +356,8 @@ static const struct sim_file_ops device_ops = {
     .pread = device_pread,
     .pwrite = device_pwrite,
     .mmap = device_mmap,
+    .share = device_share,
+    .is_held = device_is_held,
     .release = device_release,
 };
 

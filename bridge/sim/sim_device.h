@@ -16,6 +16,7 @@
 #include "bridge/sim/sim_dmabuf.h"
 #include "bridge/sim/sim_ioeventfd.h"
 #include "bridge/sim/sim_irq.h"
+#include "bridge/sim/sim_mapped.h"
 #include "bridge/sim/sim_migration.h"
 #include "bridge/sim/sim_model.h"
 #include "bridge/sim/sim_pci.h"
@@ -59,6 +60,7 @@ struct sim_device {
     struct sim_power power;
     struct sim_ioeventfds ioeventfds;
     struct sim_dmabufs dmabufs; /* that can be revoked */
+    struct sim_mapped mapped;
     struct sim_migration migration;
 
     struct sim_dma dma;
@@ -85,6 +87,10 @@ void sim_device_reset(struct sim_device *dev);
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg);
 ssize_t sim_device_pread(struct sim_device *dev, void *buf, size_t len, off_t offset);
 ssize_t sim_device_pwrite(struct sim_device *dev, const void *buf, size_t len, off_t offset);
+
+/* The calls of struct sim_file_ops on such a descriptor. */
+int sim_device_share(struct sim_device *dev, struct sim_file *file);
+bool sim_device_is_held(struct sim_device *dev, const struct sim_file *file);
 
 /*
  * With sim->lock held.

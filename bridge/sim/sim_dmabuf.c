@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/vfio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_feature.h"
@@ -15,11 +16,40 @@
 #include "bridge/uapi_compat.h"
 #include "proto/base/arith.h"
 
+/* Others map the device's memory from its start: what begins elsewhere would be something else. */
+static bool can_be_mapped(const struct sim_dmabuf *dmabuf)
+{
+    return dmabuf->dev->sim->dma_buf_mmap && (int)dmabuf->bar == sim_mapped_bar(dmabuf->dev) &&
+           dmabuf->ranges == 1 && !dmabuf->start;
+}
+
 static int dmabuf_mmap(struct sim_file *file, void **addr, size_t len, int prot, int flags,
                        off_t offset)
 {
-    (void)file, (void)addr, (void)len, (void)prot, (void)flags, (void)offset;
-    return -EINVAL;
+    const struct sim_dmabuf *dmabuf = file->object;
+    int ret;
+
+    if (!can_be_mapped(dmabuf) || (flags & MAP_TYPE) == MAP_PRIVATE ||
+        !range_within((uint64_t)offset, len, dmabuf->size))
+        return -EINVAL;
+    pthread_mutex_lock(&dmabuf->dev->lock);
+    ret = sim_mapped_map(dmabuf->dev, addr, len, prot, flags, offset);
+    pthread_mutex_unlock(&dmabuf->dev->lock);
+    return ret;
+}
+
+/* It keeps nothing open: it is revoked when the device is closed. */
+static int dmabuf_share(struct sim_file *file)
+{
+    const struct sim_dmabuf *dmabuf = file->object;
+    int fd;
+
+    if (!can_be_mapped(dmabuf))
+        return -EOPNOTSUPP;
+    pthread_mutex_lock(&dmabuf->dev->lock);
+    fd = dmabuf->listed ? sim_mapped_share(dmabuf->dev, NULL) : -ENODEV;
+    pthread_mutex_unlock(&dmabuf->dev->lock);
+    return fd;
 }
 
 static void dmabuf_release(struct sim_file *file)
@@ -37,6 +67,7 @@ static const struct sim_file_ops dmabuf_ops = {
     .name = "sim-dmabuf",
     .kind = SIM_FILE_DMABUF,
     .mmap = dmabuf_mmap,
+    .share = dmabuf_share,
     .release = dmabuf_release,
 };
 

@@ -1,6 +1,8 @@
 /*
  * dma-bufs: descriptors of parts of a BAR (VFIO_DEVICE_FEATURE_DMA_BUF), that IOAS_MAP_FILE takes.
- * Whoever has one can do nothing else with it: it can't be mapped, read or written.
+ * Whoever has one can't read or write it, but he can map it, as no kernel lets him up to Linux 7.3
+ * (sim_set_dma_buf_mmap() makes it such a one). Of the simulated ones only those can be that begin
+ * where a BAR of memory does.
  *
  * It is revoked while the device does not decode its memory BARs and during a reset, and for ever
  * when the device is closed. A mapping of it is gone from then on, whatever comes after.

@@ -13,12 +13,14 @@
 void sim_file_table_init(struct sim_file_table *table)
 {
     pthread_rwlock_init(&table->lock, NULL);
+    LIST_INIT(&table->left);
 }
 
 void sim_file_table_destroy(struct sim_file_table *table)
 {
     for (size_t i = 0; i < table->size; i++)
         assert(!table->files[i]);
+    assert(LIST_EMPTY(&table->left));
     free(table->files);
     pthread_rwlock_destroy(&table->lock);
 }
@@ -32,6 +34,7 @@ struct sim_file *sim_file_create(struct sim *sim, const struct sim_file_ops *ops
     file->sim = sim;
     file->ops = ops;
     file->object = object;
+    file->shared = 0;
     atomic_init(&file->refs, 1);
     return file;
 }
@@ -106,6 +109,50 @@ struct sim_file *sim_file_get(struct sim *sim, int fd)
     return file;
 }
 
+static bool is_held(struct sim_file *file)
+{
+    return file->ops->is_held && file->ops->is_held(file);
+}
+
+/* The table's reference, when the last descriptor here is gone. */
+static void leave(struct sim_file *file)
+{
+    struct sim_file_table *table = &file->sim->files;
+
+    if (!is_held(file)) {
+        sim_file_put(file);
+        return;
+    }
+    pthread_rwlock_wrlock(&table->lock);
+    LIST_INSERT_HEAD(&table->left, file, link);
+    table->any_left = true;
+    pthread_rwlock_unlock(&table->lock);
+}
+
+void sim_file_reap(struct sim *sim, bool all)
+{
+    struct sim_file_table *table = &sim->files;
+    struct sim_file_list found = LIST_HEAD_INITIALIZER(found);
+    struct sim_file *file;
+
+    if (!table->any_left)
+        return;
+    pthread_rwlock_wrlock(&table->lock);
+    while ((file = LIST_FIRST(&table->left))) {
+        LIST_REMOVE(file, link);
+        LIST_INSERT_HEAD(&found, file, link);
+    }
+    table->any_left = false;
+    pthread_rwlock_unlock(&table->lock);
+    while ((file = LIST_FIRST(&found))) {
+        LIST_REMOVE(file, link);
+        if (all)
+            sim_file_put(file);
+        else
+            leave(file);
+    }
+}
+
 int sim_file_close(struct sim *sim, int fd)
 {
     struct sim_file_table *table = &sim->files;
@@ -122,7 +169,7 @@ int sim_file_close(struct sim *sim, int fd)
     pthread_rwlock_unlock(&table->lock);
     if (!file)
         return -EBADF;
-    sim_file_put(file);
+    leave(file);
     return 0;
 }
 

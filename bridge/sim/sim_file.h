@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 struct sim;
@@ -44,6 +45,9 @@ struct sim_file_ops {
 
     int (*mmap)(struct sim_file *file, void **addr, size_t len, int prot, int flags, off_t offset);
 
+    int (*share)(struct sim_file *file);    /* a descriptor for other processes */
+    bool (*is_held)(struct sim_file *file); /* one of those is left; NULL: never */
+
     /* The last reference has gone. Called without locks; of a dma-buf, with a context's. */
     void (*release)(struct sim_file *file);
 };
@@ -52,14 +56,20 @@ struct sim_file {
     struct sim *sim;
     const struct sim_file_ops *ops;
     void *object; /* of the kind */
+    off_t shared; /* the number of its descriptors for others, 0: there are none */
     _Atomic unsigned refs;
+    LIST_ENTRY(sim_file) link; /* in the table's list */
 };
+
+LIST_HEAD(sim_file_list, sim_file);
 
 struct sim_file_table {
     pthread_rwlock_t lock;
     struct sim_file **files; /* by descriptor */
     size_t size;
     unsigned open[SIM_FILE_KINDS];
+    struct sim_file_list left; /* without a descriptor here, but open in other processes */
+    _Atomic bool any_left;
 };
 
 void sim_file_table_init(struct sim_file_table *table);
@@ -80,6 +90,13 @@ void sim_file_put(struct sim_file *file);
 
 /* -EBADF: not a descriptor of this machine. */
 int sim_file_close(struct sim *sim, int fd);
+
+/*
+ * Releases the files that were open in other processes alone and are not any more; all: those that
+ * still are too. Nobody tells that another process closes something, so whoever may see the
+ * difference asks.
+ */
+void sim_file_reap(struct sim *sim, bool all);
 
 /* Descriptors of a kind that are open. */
 unsigned sim_file_count(struct sim *sim, enum sim_file_kind kind);

@@ -57,6 +57,7 @@ static int sim_host_open(struct host *host, const char *path, int flags)
     struct sim *sim = sim_of_host(host);
     int err = hit_fault(sim, SIM_CALL_OPEN, 0);
 
+    sim_file_reap(sim, false);
     if (!err)
         err = sim_open_error(sim, path);
     return err ? -err : open_path(sim, path, flags);
@@ -75,6 +76,7 @@ static int sim_host_ioctl(struct host *host, int fd, unsigned long request, void
     int ret, err = hit_fault(sim, SIM_CALL_IOCTL, request);
     struct sim_file *file;
 
+    sim_file_reap(sim, false);
     sim->count.ioctls++;
     if (err)
         return -err;
@@ -243,6 +245,22 @@ static int sim_host_munmap(struct host *host, void *addr, size_t len)
     return ret == -ENOENT ? host_munmap(host_linux(), addr, len) : ret;
 }
 
+static int sim_host_share(struct host *host, int fd)
+{
+    struct sim *sim = sim_of_host(host);
+    int ret, err = hit_fault(sim, SIM_CALL_SHARE, 0);
+    struct sim_file *file;
+
+    if (err)
+        return -err;
+    file = sim_file_get(sim, fd);
+    if (!file)
+        return host_share(host_linux(), fd);
+    ret = file->ops->share ? file->ops->share(file) : -EOPNOTSUPP;
+    sim_file_put(file);
+    return ret;
+}
+
 static ssize_t sim_host_readlink(struct host *host, const char *path, char *buf, size_t size)
 {
     int err = hit_fault(sim_of_host(host), SIM_CALL_READLINK, 0);
@@ -271,6 +289,7 @@ const struct host_ops sim_host_ops = {
     .poll = sim_host_poll,
     .mmap = sim_host_mmap,
     .munmap = sim_host_munmap,
+    .share = sim_host_share,
     .readlink = sim_host_readlink,
     .list = sim_host_list,
 };

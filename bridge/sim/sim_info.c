@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/vfio.h>
 
+#include "bridge/sim/sim_bar.h"
 #include "bridge/sim/sim_device.h"
 #include "bridge/sim/sim_gfx.h"
 #include "bridge/sim/sim_info_caps.h"
@@ -15,6 +16,31 @@
 static uint32_t irq_indexes(const struct sim_device *dev)
 {
     return dev->model->platform ? 1 : VFIO_PCI_NUM_IRQS;
+}
+
+enum {
+    REGION_SHIFT = 40, /* as in vfio-pci */
+};
+
+/* A permutation that is its own inverse. */
+static uint64_t swap_mapped(const struct sim_device *dev, uint64_t index)
+{
+    int mapped = sim_mapped_bar(dev);
+
+    if (mapped < 0 || (index && index != (uint64_t)mapped))
+        return index;
+    return index ? 0 : (uint64_t)mapped;
+}
+
+uint64_t sim_info_region_offset(const struct sim_device *dev, uint32_t index)
+{
+    return swap_mapped(dev, index) << REGION_SHIFT;
+}
+
+uint64_t sim_info_region_at(const struct sim_device *dev, uint64_t offset, uint64_t *at)
+{
+    *at = offset & ((UINT64_C(1) << REGION_SHIFT) - 1);
+    return swap_mapped(dev, offset >> REGION_SHIFT);
 }
 
 int sim_info_get_device(struct sim_device *dev, void *arg)
@@ -64,7 +90,7 @@ static bool describe_region(const struct sim_device *dev, struct vfio_region_inf
         return false;
     info->size = bar->size;
     info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
-    if (!(bar->flags & PCI_BASE_ADDRESS_SPACE_IO))
+    if ((int)info->index == sim_mapped_bar(dev))
         info->flags |= VFIO_REGION_INFO_FLAG_MMAP;
     return true;
 }
@@ -74,8 +100,7 @@ static bool has_msix_table(const struct sim_device *dev, const struct vfio_regio
     uint64_t start, end;
     unsigned bar;
 
-    return info->flags & VFIO_REGION_INFO_FLAG_MMAP &&
-           sim_pci_msix_table(dev, &bar, &start, &end) && bar == info->index;
+    return sim_pci_msix_table(dev, &bar, &start, &end) && bar == info->index;
 }
 
 /* The one capability that a region has; its size, 0 if it has none. */
@@ -116,7 +141,7 @@ int sim_info_get_region(struct sim_device *dev, void *arg)
         info.index = dev->model->display;
     if (info.argsz < sizeof(info) || !has_index(dev, info.index))
         return -EINVAL;
-    info.offset = (uint64_t)info.index << SIM_INFO_REGION_SHIFT;
+    info.offset = sim_info_region_offset(dev, info.index);
     if (!describe_region(dev, &info)) {
         info.size = 0;
         info.flags = 0;

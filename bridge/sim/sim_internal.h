@@ -101,6 +101,7 @@ struct sim {
     _Atomic uint64_t iommu_page;
     _Atomic enum sim_iommufd iommufd;
     _Atomic int dma_buf_error;
+    _Atomic bool dma_buf_mmap;
 };
 
 /* The ops of a machine's host. */

@@ -22,7 +22,8 @@ struct sim_irq {
     bool disabled; /* COMMAND.INTX_DIS as the client has it */
     int unmask;    /* eventfd that unmasks INTx */
 
-    int err, req; /* eventfds of these two indexes */
+    int err, req;    /* eventfds of these two indexes */
+    bool req_missed; /* there was none when REQ was due, which the kernel says again later */
 };
 
 void sim_irq_init(struct sim_irq *irq);

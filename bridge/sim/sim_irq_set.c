@@ -271,7 +271,13 @@ static int err_trigger(struct sim_device *dev, const struct request *req)
 
 static int req_trigger(struct sim_device *dev, const struct request *req)
 {
-    return single_trigger(dev, &dev->irq.req, req);
+    int ret = single_trigger(dev, &dev->irq.req, req);
+
+    if (!ret && dev->irq.req >= 0 && dev->irq.req_missed) {
+        dev->irq.req_missed = false;
+        sim_eventfd_signal(dev->irq.req);
+    }
+    return ret;
 }
 
 /* What is not here answers ENOTTY. */

@@ -55,6 +55,7 @@ void sim_power_close(struct sim_device *dev)
 static int allow(struct sim_device *dev, int wakeup)
 {
     sim_dmabuf_move(dev, true);
+    sim_mapped_show(dev, false);
     if (dev->power.allowed)
         return -EINVAL;
     dev->power.allowed = true;
@@ -99,7 +100,7 @@ int sim_power_exit(struct sim_device *dev, uint32_t flags, void *data, size_t ar
     if (ret != 1)
         return ret;
     forbid(dev);
-    if (sim_config_memory_enabled(dev))
-        sim_dmabuf_move(dev, false);
+    sim_dmabuf_move(dev, !sim_config_memory_enabled(dev));
+    sim_mapped_show(dev, sim_config_memory_enabled(dev));
     return 0;
 }

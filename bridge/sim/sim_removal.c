@@ -20,6 +20,7 @@ int sim_request_removal(struct sim *sim, const char *bdf)
         return -ENODEV;
     dev->driver[0] = '\0'; /* sysfs loses it first */
     pthread_mutex_lock(&dev->lock);
+    dev->irq.req_missed = dev->irq.req < 0;
     sim_eventfd_signal(dev->irq.req);
     pthread_mutex_unlock(&dev->lock);
     pthread_mutex_unlock(&sim->lock);
@@ -35,8 +36,12 @@ static bool is_removed(const struct sim_device *dev)
 
 bool sim_removal_is_done(struct sim *sim, const char *bdf)
 {
-    struct sim_device *dev = sim_lock_device(sim, bdf);
-    bool done = dev && is_removed(dev);
+    struct sim_device *dev;
+    bool done;
+
+    sim_file_reap(sim, false);
+    dev = sim_lock_device(sim, bdf);
+    done = dev && is_removed(dev);
 
     if (dev)
         pthread_mutex_unlock(&sim->lock);
@@ -86,9 +91,11 @@ static void renumber(struct sim_device *dev)
 
 int sim_bring_back(struct sim *sim, const char *bdf)
 {
-    struct sim_device *dev = sim_lock_device(sim, bdf);
+    struct sim_device *dev;
     int ret = 0;
 
+    sim_file_reap(sim, false);
+    dev = sim_lock_device(sim, bdf);
     if (!dev)
         return -ENODEV;
     if (is_removed(dev)) {
@@ -97,6 +104,7 @@ int sim_bring_back(struct sim *sim, const char *bdf)
         if (dev->gone)
             dev->model->reset(dev->state);
         dev->gone = false;
+        dev->irq.req_missed = false;
         pthread_mutex_unlock(&dev->lock);
         strcpy(dev->driver, sim_device_vfio_driver(dev));
     } else {

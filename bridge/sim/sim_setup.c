@@ -281,6 +281,11 @@ void sim_set_dma_buf_error(struct sim *sim, int err)
     sim->dma_buf_error = err;
 }
 
+void sim_set_dma_buf_mmap(struct sim *sim, bool on)
+{
+    sim->dma_buf_mmap = on;
+}
+
 void sim_fail_nth(struct sim *sim, enum sim_call call, unsigned long request, unsigned n, int err)
 {
     struct sim_fault *fault = &sim->fault;

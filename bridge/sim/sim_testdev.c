@@ -11,6 +11,7 @@
  *         INTX        1: the line is asserted
  *         SCRATCH     keeps what is written, until a reset
  *     BAR 2: the MSI-X table, and the pending bits at 0x800
+ *     BAR 4: memory
  *     ROM: begins as one does
  *     VGA: memory at the legacy addresses
  *     Regions 9 to 11: as of Intel's graphics, the opregion and copies of two bridges' config space
@@ -43,6 +44,8 @@ enum {
     VSEC_SIZE = 16,
     MSIX_VECTORS = 64,
     MSIX_BAR = 2,
+    MEMORY_BAR = 4,
+    MEMORY_SIZE = 1 << 16,
     LOG2_MSI_VECTORS = 3,
 };
 
@@ -202,8 +205,9 @@ const struct sim_model sim_testdev_model = {
     .name = "testdev",
     .config = config,
     .config_writable = config_writable,
-    .bars[0] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
-    .bars[MSIX_BAR] = {.size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
+    .bars[0] = {.size = 4096,                            .flags = PCI_BASE_ADDRESS_SPACE_MEMORY},
+    .bars[MSIX_BAR] = {                   .size = 4096, .flags = PCI_BASE_ADDRESS_SPACE_MEMORY                                      },
+    .bars[MEMORY_BAR] = { .size = MEMORY_SIZE,                            .flags = PCI_BASE_ADDRESS_SPACE_MEMORY,                                                                  .ram = true},
     .atomics = UAPI_VFIO_ATOMIC_COMP32 | UAPI_VFIO_ATOMIC_COMP64,
     .regions = regions,
     .n_regions = ARRAY_SIZE(regions),

@@ -40,8 +40,7 @@ static size_t round_to_pages(size_t len)
 
 static int check(struct sim_device *dev, size_t len, int flags, off_t offset, struct sim_peer *bar)
 {
-    uint64_t index = (uint64_t)offset >> SIM_INFO_REGION_SHIFT;
-    uint64_t start = (uint64_t)offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1);
+    uint64_t start, index = sim_info_region_at(dev, (uint64_t)offset, &start);
     const struct sim_model_bar *model;
 
     if (!len || !is_aligned(start, SIM_PAGE) || (flags & MAP_TYPE) == MAP_PRIVATE ||

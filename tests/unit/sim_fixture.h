@@ -155,21 +155,26 @@ static inline int fx_teardown(void **state)
     return 0;
 }
 
-static inline off_t fx_offset(unsigned region, uint64_t offset)
+static inline off_t fx_offset(struct fixture *fx, unsigned region, uint64_t offset)
 {
-    return (off_t)((uint64_t)region << 40 | offset);
+    struct vfio_region_info info = {.argsz = sizeof(info), .index = region};
+
+    /* Of a region that the kernel does not tell of: the place where it would be. */
+    if (host_ioctl(fx->host, fx->device, VFIO_DEVICE_GET_REGION_INFO, &info))
+        return (off_t)((uint64_t)region << 40 | offset);
+    return (off_t)(info.offset | offset);
 }
 
 static inline ssize_t fx_read(struct fixture *fx, unsigned region, uint64_t offset, void *buf,
                               size_t len)
 {
-    return host_pread(fx->host, fx->device, buf, len, fx_offset(region, offset));
+    return host_pread(fx->host, fx->device, buf, len, fx_offset(fx, region, offset));
 }
 
 static inline ssize_t fx_write(struct fixture *fx, unsigned region, uint64_t offset,
                                const void *buf, size_t len)
 {
-    return host_pwrite(fx->host, fx->device, buf, len, fx_offset(region, offset));
+    return host_pwrite(fx->host, fx->device, buf, len, fx_offset(fx, region, offset));
 }
 
 static inline uint64_t fx_get(struct fixture *fx, unsigned region, uint64_t offset, size_t width)

@@ -48,7 +48,8 @@ static inline void peer_close(struct fixture *peer)
 static inline int peer_mmap(struct fixture *peer, unsigned bar, uint64_t offset, size_t len,
                             int prot, void **addr)
 {
-    return host_mmap(peer->host, addr, len, prot, MAP_SHARED, peer->device, fx_offset(bar, offset));
+    return host_mmap(peer->host, addr, len, prot, MAP_SHARED, peer->device,
+                     fx_offset(peer, bar, offset));
 }
 
 /* The device's lock. */

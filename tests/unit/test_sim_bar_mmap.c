@@ -81,9 +81,9 @@ static void what_can_not_be_mapped(void **state)
     assert_int_equal(peer_mmap(&peer, BAR2, 512, FX_PAGE, RW, &addr), -EINVAL);
     assert_int_equal(peer_mmap(&peer, BAR2, 0, 0, RW, &addr), -EINVAL);
     assert_int_equal(peer_mmap(&peer, BAR0, 0, FX_PAGE + 1, RW, &addr), -EINVAL);
-    assert_int_equal(
-        host_mmap(peer.host, &addr, FX_PAGE, RW, MAP_PRIVATE, peer.device, fx_offset(BAR2, 0)),
-        -EINVAL);
+    assert_int_equal(host_mmap(peer.host, &addr, FX_PAGE, RW, MAP_PRIVATE, peer.device,
+                               fx_offset(&peer, BAR2, 0)),
+                     -EINVAL);
 }
 
 static void ports_can_not_be_mapped(void **state)

@@ -688,7 +688,7 @@ static void bars_are_not_registered(void **state)
     void *bar;
 
     assert_int_equal(host_mmap(fx->host, &bar, FX_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
-                               fx->device, fx_offset(VFIO_PCI_BAR0_REGION_INDEX, 0)),
+                               fx->device, fx_offset(fx, VFIO_PCI_BAR0_REGION_INDEX, 0)),
                      0);
     assert_int_equal(reg(fx, bar, FX_PAGE), -EFAULT);
     assert_int_equal(host_munmap(fx->host, bar, FX_PAGE), 0);
