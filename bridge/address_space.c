@@ -96,6 +96,11 @@ void address_space_set_peers(struct address_space *as, struct peers *peers)
     as->peers = peers;
 }
 
+bool address_space_has_one_file(const struct address_space *as)
+{
+    return domain_has_one_file(as->domain);
+}
+
 enum iommu_kind address_space_kind(const struct address_space *as)
 {
     return domain_kind(as->domain);

@@ -49,6 +49,9 @@ int address_space_open_device(struct address_space *as, const struct sysfs_devic
  */
 void address_space_set_peers(struct address_space *as, struct peers *peers);
 
+/* See domain_has_one_file. */
+bool address_space_has_one_file(const struct address_space *as);
+
 enum iommu_kind address_space_kind(const struct address_space *as);
 /* "type1", "iommufd", "spapr", "no-IOMMU" */
 const char *address_space_backend(const struct address_space *as);

@@ -133,3 +133,26 @@ int config_space_stop_decode(struct device *dev)
 {
     return clear_command_bits(dev, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
 }
+
+int config_space_find_msix_table(struct device *dev, struct config_msix_table *table)
+{
+    uint16_t flags;
+    uint32_t place;
+    int at = find_capability(dev, PCI_CAP_ID_MSIX);
+    int ret;
+
+    if (at <= 0)
+        return at;
+    ret = read_config(dev, (uint64_t)at + PCI_MSIX_FLAGS, &flags, sizeof(flags));
+    if (!ret)
+        ret = read_config(dev, (uint64_t)at + PCI_MSIX_TABLE, &place, sizeof(place));
+    if (ret)
+        return ret;
+    place = le32toh(place);
+    *table = (struct config_msix_table){
+        .bar = place & PCI_MSIX_TABLE_BIR,
+        .offset = place & PCI_MSIX_TABLE_OFFSET,
+        .size = ((le16toh(flags) & PCI_MSIX_FLAGS_QSIZE) + 1u) * PCI_MSIX_ENTRY_SIZE,
+    };
+    return 1;
+}

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "bridge/device.h"
 
@@ -46,3 +47,12 @@ bool config_space_is_gone(struct device *dev);
 
 /* Switches the device's memory and I/O decode off, the same way. */
 int config_space_stop_decode(struct device *dev);
+
+/* Where a device has its MSI-X table. */
+struct config_msix_table {
+    uint32_t bar;
+    uint64_t offset, size;
+};
+
+/* 1: it has one; 0: it has none; -errno. */
+int config_space_find_msix_table(struct device *dev, struct config_msix_table *table);

@@ -147,17 +147,38 @@ static struct container_group *find_group(const struct container *c, int number)
     return g;
 }
 
-void container_leave(struct container *c)
+static void drop_group(struct container *c, struct container_group *g)
 {
-    struct container_group *g = c->groups;
+    struct container_group **link = &c->groups;
 
-    c->groups = g->next;
-    if (g->fd >= 0)
-        host_ioctl(c->host, g->fd, VFIO_GROUP_UNSET_CONTAINER, NULL);
+    while (*link != g)
+        link = &(*link)->next;
+    *link = g->next;
     host_close(c->host, &g->fd);
     free(g);
     /* An IOMMU model without any group is gone in the kernel. */
     c->model_set = c->model_set && c->groups;
+}
+
+void container_leave(struct container *c)
+{
+    struct container_group *g = c->groups;
+
+    if (g->fd >= 0)
+        host_ioctl(c->host, g->fd, VFIO_GROUP_UNSET_CONTAINER, NULL);
+    drop_group(c, g);
+}
+
+int container_vacate(struct container *c, int number)
+{
+    struct container_group *g = find_group(c, number);
+    int ret = g ? host_ioctl(c->host, g->fd, VFIO_GROUP_UNSET_CONTAINER, NULL) : 0;
+
+    if (ret < 0)
+        return ret;
+    if (g)
+        drop_group(c, g);
+    return 0;
 }
 
 int container_join(struct container *c, const struct sysfs_device *dev, bool *joined)

@@ -52,5 +52,11 @@ int container_join(struct container *c, const struct sysfs_device *dev, bool *jo
 /* Undoes the last container_join that had joined. */
 void container_leave(struct container *c);
 
+/*
+ * Lets a group go (0 also if it is not inside) whose devices are closed. -EBUSY: another process
+ * still has the file of one, and the group stays inside, as nobody could open it then.
+ */
+int container_vacate(struct container *c, int number);
+
 /* Opens a device of a group that is inside. *fd: of the host, the caller's. */
 int container_open_device(struct container *c, const struct sysfs_device *dev, int *fd);

@@ -7,11 +7,13 @@
 
 #include "bridge/config_space.h"
 #include "bridge/device_internal.h"
+#include "bridge/file_holders.h"
 #include "bridge/migration.h"
 #include "bridge/peers.h"
 #include "bridge/uapi.h"
 #include "bridge/uapi_compat.h"
 #include "proto/base/cleanup.h"
+#include "proto/base/fd.h"
 #include "proto/base/log.h"
 
 enum {
@@ -79,7 +81,8 @@ void device_leave_peers(struct device *dev)
     dev->peer = NULL;
 }
 
-static void close_kernel_device(struct device *dev)
+/* All that is known of the open device. */
+static void forget(struct device *dev)
 {
     device_leave_peers(dev);
     migration_end_stream(dev);
@@ -89,20 +92,22 @@ static void close_kernel_device(struct device *dev)
     ioeventfd_forget(dev);
     region_free_infos(dev);
     config_policy_forget(dev);
-    host_close(dev->host, &dev->fd);
     free(dev->info.caps);
     dev->gfx = (struct gfx_ids){0};
     dev->info = (struct device_info){0};
 }
 
-static int open_kernel_device(struct device *dev)
+static void close_kernel_device(struct device *dev)
 {
-    int ret = address_space_open_device(dev->as, &dev->where, &dev->fd);
+    forget(dev);
+    host_close(dev->host, &dev->fd);
+}
 
-    if (ret)
-        return ret;
+static int describe(struct device *dev)
+{
+    int ret = read_info(dev);
+
     dev->no_dma = false;
-    ret = read_info(dev);
     if (!ret)
         find_unsaid_reset(dev);
     if (!ret)
@@ -116,6 +121,17 @@ static int open_kernel_device(struct device *dev)
     if (ret)
         close_kernel_device(dev);
     return ret;
+}
+
+static int open_kernel_device(struct device *dev)
+{
+    int ret = address_space_open_device(dev->as, &dev->where, &dev->fd);
+
+    if (ret)
+        return ret;
+    /* What has one file at a time has no other now. */
+    dev->lent = dev->lent && !address_space_has_one_file(dev->as);
+    return describe(dev);
 }
 
 int device_open(struct device **out, struct host *host, struct address_space *as,
@@ -139,8 +155,35 @@ int device_open(struct device **out, struct host *host, struct address_space *as
     return 0;
 }
 
+bool device_is_lent(const struct device *dev)
+{
+    return dev->lent;
+}
+
+bool device_is_seen_held(const struct device *dev)
+{
+    cleanup_free_ struct file_identity *file = NULL;
+    cleanup_close_ int copy = -1;
+    int ret;
+
+    if (!dev->lent || dev->fd < 0 || !address_space_has_one_file(dev->as))
+        return false;
+    file = malloc(sizeof(*file));
+    copy = host_share(dev->host, dev->fd);
+    ret = !file ? -ENOMEM : copy < 0 ? copy : file_holders_identify(copy, file);
+    if (ret)
+        return true; /* it is safe to leave the device as it is */
+    fd_close(&copy);
+    return file_holders_seen(file);
+}
+
 int device_reopen(struct device *dev)
 {
+    if (device_is_seen_held(dev)) {
+        log_peer_info("%s stays open: a client still has its file", dev->where.name);
+        forget(dev);
+        return describe(dev);
+    }
     close_kernel_device(dev);
     return open_kernel_device(dev);
 }

@@ -43,8 +43,23 @@ int device_open(struct device **out, struct host *host, struct address_space *as
  * Closes the kernel's device and opens it again: what a client left in the virtual part of the
  * config space and in interrupt setups is gone, the device is reset once more. On an error the
  * device is not open, each of its functions answers -ENODEV, and the call may be repeated.
+ *
+ * A device that could not be opened again because a client still has its file stays as it is: it is
+ * told of anew only, and what the client left in config space stays too.
  */
 int device_reopen(struct device *dev);
+
+/*
+ * The device's file was given to a client (region_map.h), who may have it still: its owner gives
+ * the device to nobody else before he knows (see iommu_ops.vacate) that nobody has.
+ */
+bool device_is_lent(const struct device *dev);
+
+/*
+ * Whether another process is seen to have the file of a device that is lent. False also of a device
+ * that may be opened meanwhile, which tells for sure.
+ */
+bool device_is_seen_held(const struct device *dev);
 
 /* NULL is allowed. */
 void device_close(struct device *dev);

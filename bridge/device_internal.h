@@ -42,6 +42,7 @@ struct device {
     struct irq_index *irqs;       /* info.num_irqs of them */
     int err_event, req_event;     /* what ERR and REQ signal, their owner's; -1: nothing */
     struct peer_device *peer;     /* NULL: no other device reaches this one's BARs */
+    bool lent;                    /* a client got the descriptor */
     bool no_dma;                  /* bus mastering is kept off until the device is opened again */
     struct ioeventfd *ioeventfds; /* doorbells that the kernel has been given */
     struct migration_stream stream;

@@ -101,6 +101,23 @@ int domain_group_file(struct domain *domain, int number)
     return fd;
 }
 
+bool domain_has_one_file(const struct domain *domain)
+{
+    return domain->iommu->ops->has_one_file;
+}
+
+int domain_vacate(struct domain *domain, int number)
+{
+    const struct iommu_ops *ops = domain->iommu->ops;
+    int ret = 0;
+
+    pthread_mutex_lock(&domain->lock);
+    if (ops->vacate)
+        ret = ops->vacate(domain->iommu, number);
+    pthread_mutex_unlock(&domain->lock);
+    return ret;
+}
+
 void domain_get_info(struct domain *domain, struct iommu_info *info)
 {
     pthread_mutex_lock(&domain->lock);

@@ -40,6 +40,10 @@ int domain_group_file(struct domain *domain, int number);
 /* Opens a device of the group inside the domain; see struct iommu_ops. */
 int domain_open_device(struct domain *domain, const struct sysfs_device *dev, int *fd);
 
+/* See struct iommu_ops. */
+bool domain_has_one_file(const struct domain *domain);
+int domain_vacate(struct domain *domain, int number);
+
 /* Page sizes, limits and ranges as they are now; valid after a device was opened. */
 void domain_get_info(struct domain *domain, struct iommu_info *info);
 

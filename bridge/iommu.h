@@ -150,6 +150,18 @@ struct iommu_ops {
     /* VFIO_EEH_PE_OP on the device's PE: what the kernel returns, not logged. NULL: no EEH. */
     int (*eeh)(struct iommu *iommu, struct vfio_eeh_pe_op *op);
 
+    /*
+     * A device has one file at a time: once its descriptor is closed it is opened again only when
+     * nobody else has a duplicate or a mapping of it. Else it may be opened any number of times.
+     */
+    bool has_one_file;
+
+    /*
+     * Lets a group go whose devices are closed; nothing but destroy may follow then. -EBUSY:
+     * somebody else still has the file of one of them, and the group stays. NULL: has_one_file.
+     */
+    int (*vacate)(struct iommu *iommu, int number);
+
     /* The open file of a group that is inside, which stays the backend's; -1 (or no function):
      * there is none. */
     int (*group_file)(struct iommu *iommu, int number);

@@ -354,6 +354,7 @@ static void iommufd_destroy(struct iommu *iommu)
 
 static const struct iommu_ops iommufd_ops = {
     .name = "iommufd",
+    .has_one_file = true,
     .open_device = iommufd_open_device,
     .map = iommufd_map,
     .map_peer = iommufd_map_peer,

@@ -39,6 +39,11 @@ static int noiommu_open_device(struct iommu *iommu, const struct sysfs_device *d
     return ret ? ret : container_open_device(container, dev, fd);
 }
 
+static int noiommu_vacate(struct iommu *iommu, int number)
+{
+    return container_vacate(&to_noiommu(iommu)->container, number);
+}
+
 static int noiommu_group_file(struct iommu *iommu, int number)
 {
     return container_group_file(&to_noiommu(iommu)->container, number);
@@ -54,6 +59,7 @@ static void noiommu_destroy(struct iommu *iommu)
 static const struct iommu_ops noiommu_ops = {
     .name = "no-IOMMU",
     .open_device = noiommu_open_device,
+    .vacate = noiommu_vacate,
     .group_file = noiommu_group_file,
     .destroy = noiommu_destroy,
 };

@@ -456,6 +456,11 @@ static void spapr_destroy(struct iommu *iommu)
     free(s);
 }
 
+static int spapr_vacate(struct iommu *iommu, int number)
+{
+    return container_vacate(&to_spapr(iommu)->container, number);
+}
+
 static int spapr_group_file(struct iommu *iommu, int number)
 {
     return container_group_file(&to_spapr(iommu)->container, number);
@@ -469,6 +474,7 @@ static const struct iommu_ops spapr_ops = {
     .unmap = spapr_unmap,
     .abandon = spapr_abandon,
     .eeh = spapr_eeh,
+    .vacate = spapr_vacate,
     .group_file = spapr_group_file,
     .destroy = spapr_destroy,
 };

@@ -256,6 +256,11 @@ static int type1_unmap_dirty(struct iommu *iommu, uint64_t iova, uint64_t size, 
     return ret;
 }
 
+static int type1_vacate(struct iommu *iommu, int number)
+{
+    return container_vacate(&to_type1(iommu)->container, number);
+}
+
 static int type1_group_file(struct iommu *iommu, int number)
 {
     return container_group_file(&to_type1(iommu)->container, number);
@@ -279,6 +284,7 @@ static const struct iommu_ops type1_ops = {
     .read_dirty = type1_read_dirty,
     .unmap_dirty = type1_unmap_dirty,
     .abandon = type1_abandon,
+    .vacate = type1_vacate,
     .group_file = type1_group_file,
     .destroy = type1_destroy,
 };

@@ -22,8 +22,8 @@
 
 /*
  * The bytes of a capability that may be told to a client, 0 for none of it. SPARSE_MMAP and
- * unknown ones are left out: the first speaks of a descriptor that is not handed out, the others
- * could hold what only the host should know.
+ * unknown ones are left out: the first speaks of a descriptor that not every client gets, the
+ * others could hold what only the host should know.
  */
 static size_t cap_size_for_client(const struct vfio_info_cap_header *cap)
 {
@@ -37,22 +37,44 @@ static size_t cap_size_for_client(const struct vfio_info_cap_header *cap)
     }
 }
 
-static int rebuild_caps(struct region_info *region, const void *info, size_t len, uint32_t offset)
+/* Clients take one area: the largest. */
+static void read_sparse(struct region_info *region, const void *cap, size_t size)
 {
-    struct uapi_caps caps = {.base = sizeof(struct vfio_region_info)};
+    struct vfio_region_info_cap_sparse_mmap head;
+
+    memcpy(&head, cap, sizeof(head));
+    region->mappable = (struct region_area){0};
+    for (size_t i = 0; i < head.nr_areas; i++) {
+        struct vfio_region_sparse_mmap_area area;
+
+        if (sizeof(head) + (i + 1) * sizeof(area) > size)
+            return;
+        memcpy(&area, (const char *)cap + sizeof(head) + i * sizeof(area), sizeof(area));
+        if (range_within(area.offset, area.size, region->size) && area.size > region->mappable.size)
+            region->mappable = (struct region_area){area.offset, area.size};
+    }
+}
+
+static int read_cap(struct region_info *region, const struct vfio_info_cap_header *cap, size_t room)
+{
+    size_t size = cap_size_for_client(cap);
+
+    if (cap->id == VFIO_REGION_INFO_CAP_SPARSE_MMAP && region->mappable.size &&
+        room >= sizeof(struct vfio_region_info_cap_sparse_mmap))
+        read_sparse(region, cap, room);
+    region->msix_mappable |= cap->id == VFIO_REGION_INFO_CAP_MSIX_MAPPABLE;
+    return size && size <= room ? uapi_caps_append(&region->caps, cap, size) : 0;
+}
+
+static int read_caps(struct region_info *region, const void *info, size_t len, uint32_t offset)
+{
     const struct vfio_info_cap_header *cap;
     unsigned steps = 0;
     size_t room;
     int ret = 0;
 
-    for (; !ret && (cap = uapi_cap_at(info, len, offset, &steps, &room)); offset = cap->next) {
-        size_t size = cap_size_for_client(cap);
-
-        if (size && size <= room)
-            ret = uapi_caps_append(&caps, cap, size);
-    }
-    region->caps = caps.bytes;
-    region->caps_len = caps.len;
+    for (; !ret && (cap = uapi_cap_at(info, len, offset, &steps, &room)); offset = cap->next)
+        ret = read_cap(region, cap, room);
     return ret;
 }
 
@@ -87,9 +109,11 @@ static int ask_region_info(struct device *dev, uint32_t index, struct region_inf
     region->size = got->size;
     region->offset = got->offset;
     region->flags = got->flags & (VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE);
+    if (got->flags & VFIO_REGION_INFO_FLAG_MMAP)
+        region->mappable.size = got->size;
     if (got->flags & VFIO_REGION_INFO_FLAG_CAPS)
-        ret = rebuild_caps(region, buf, len, got->cap_offset);
-    if (region->caps_len)
+        ret = read_caps(region, buf, len, got->cap_offset);
+    if (region->caps.len)
         region->flags |= VFIO_REGION_INFO_FLAG_CAPS;
     return ret;
 }
@@ -103,11 +127,18 @@ static int read_region_info(struct device *dev, uint32_t index, struct region_in
     return region_type_admit(dev->host, dev->fd, &dev->where, index, region);
 }
 
+static const struct region_info no_region = {
+    .caps = {.base = sizeof(struct vfio_region_info)},
+    .dmabuf = -1,
+};
+
 int region_read_infos(struct device *dev)
 {
     dev->regions = calloc(dev->info.num_regions, sizeof(*dev->regions));
     if (!dev->regions)
         return -ENOMEM;
+    for (uint32_t i = 0; i < dev->info.num_regions; i++)
+        dev->regions[i] = no_region;
     for (uint32_t i = 0; i < dev->info.num_regions; i++) {
         int ret = read_region_info(dev, i, &dev->regions[i]);
 
@@ -117,32 +148,40 @@ int region_read_infos(struct device *dev)
     return 0;
 }
 
+static void free_info(const struct device *dev, struct region_info *region)
+{
+    host_close(dev->host, &region->dmabuf);
+    free(region->caps.bytes);
+    free(region->sparse_caps.bytes);
+}
+
 void region_free_infos(struct device *dev)
 {
     for (uint32_t i = 0; dev->regions && i < dev->info.num_regions; i++)
-        free(dev->regions[i].caps);
+        free_info(dev, &dev->regions[i]);
     free(dev->regions);
     dev->regions = NULL;
-    free(dev->extra.caps);
-    dev->extra = (struct region_info){0};
+    if (dev->extra_index)
+        free_info(dev, &dev->extra);
     dev->extra_index = 0;
 }
 
 int region_add(struct device *dev, uint32_t index)
 {
-    struct region_info region = {0};
+    struct region_info region = no_region;
     int ret = ask_region_info(dev, index, &region);
 
     /* Of one without a type nothing is known but that it has a picture: to be read. */
-    if (!ret && region.caps_len)
+    if (!ret && region.caps.len)
         ret = region_type_admit(dev->host, dev->fd, &dev->where, index, &region);
     else
         region.flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_WRITE;
     if (ret) {
-        free(region.caps);
+        free_info(dev, &region);
         return ret;
     }
-    free(dev->extra.caps);
+    if (dev->extra_index)
+        free_info(dev, &dev->extra);
     dev->extra = region;
     dev->extra_index = index;
     return 0;

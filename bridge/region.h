@@ -8,22 +8,31 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "bridge/device.h"
+#include "bridge/uapi.h"
+
+struct region_area {
+    uint64_t offset, size; /* in the region */
+};
 
 struct region_info {
-    uint32_t flags;  /* VFIO_REGION_INFO_FLAG_*; MMAP never, as no descriptor is handed out */
+    uint32_t flags;  /* VFIO_REGION_INFO_FLAG_*; MMAP never: that depends on the client */
     uint64_t size;   /* 0: the region does not exist */
     uint64_t offset; /* in the kernel's device file */
-    /*
-     * The capability chain for a client: the ones that mean something to it, with next relative
-     * to a struct vfio_region_info in front of them. caps_len 0: none.
-     */
-    void *caps;
-    size_t caps_len;
+    /* The ones that mean something to a client, with next relative to a struct vfio_region_info in
+     * front of them. */
+    struct uapi_caps caps;
     uint32_t edid_max_size; /* bytes of EDID that it takes; 0: it is not a display's EDID region */
+
+    /* For region_map.h. */
+    struct region_area mappable;  /* what the kernel maps in one piece; size 0: nothing */
+    bool msix_mappable;           /* an MSI-X table may be in it */
+    struct uapi_caps sparse_caps; /* caps, and what of it a client may map */
+    int dmabuf;                   /* of the host; -1: none so far */
 };
 
 /* NULL for an index that the device does not have. Lives until the device is closed or reopened. */

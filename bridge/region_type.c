@@ -48,8 +48,8 @@ static bool find_type(const struct region_info *region, struct vfio_region_info_
 {
     size_t at = 0;
 
-    while (at + sizeof(*type) <= region->caps_len) {
-        memcpy(type, (const char *)region->caps + at, sizeof(*type));
+    while (at + sizeof(*type) <= region->caps.len) {
+        memcpy(type, (const char *)region->caps.bytes + at, sizeof(*type));
         if (type->header.id == VFIO_REGION_INFO_CAP_TYPE)
             return true;
         if (!type->header.next)
@@ -70,8 +70,8 @@ static const struct region_kind *find_kind(const struct vfio_region_info_cap_typ
 
 static void hide(struct region_info *region)
 {
-    free(region->caps);
-    *region = (struct region_info){0};
+    free(region->caps.bytes);
+    *region = (struct region_info){.caps = {.base = region->caps.base}, .dmabuf = -1};
 }
 
 /* The registers in front say where the EDID goes, and how long it may be. */

@@ -22,6 +22,7 @@ int cmd_info(const struct cmd_target *target, int argc, char **argv);
 int cmd_read(const struct cmd_target *target, int argc, char **argv);
 int cmd_write(const struct cmd_target *target, int argc, char **argv);
 int cmd_dirty(const struct cmd_target *target, int argc, char **argv);
+int cmd_map(const struct cmd_target *target, int argc, char **argv);
 int cmd_edu(const struct cmd_target *target, int argc, char **argv);
 int cmd_pair(const struct cmd_target *target, int argc, char **argv);
 int cmd_p2p(const struct cmd_target *target, int argc, char **argv);

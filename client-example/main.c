@@ -23,6 +23,12 @@ static const struct command_row {
      "REGION: an index, or bar0 … bar5, rom, config, vga.",                                     cmd_read     },
     {"write",     "REGION OFFSET VALUE[:WIDTH] | REGION OFFSET --file FILE",
      "Write a number of WIDTH (1, 2, 4 or 8; default 4) bytes, or a file's bytes.",               cmd_write    },
+    {"map",       "REGION [--write OFFSET:VALUE]... [--keep]",
+     "Map REGION by the descriptor that the server gives and compare what its first registers\n"
+     "read there with what they read by messages. --write: write 4 bytes there, and read them by "
+     "a\n"
+     "message. --keep: keep the mapping when the session is over, until killed, and see that\n"
+     "nothing is to be read there.",                                                              cmd_map      },
     {"edu",       "[--dma-forever | --copy FROM TO COUNT]",
      "Drive QEMU's edu device through all it can do and check each step: registers, DMA,\n"
      "interrupts, DMA that must be stopped, reset. With --dma-forever: do DMA until killed. With\n"

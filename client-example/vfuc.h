@@ -82,6 +82,22 @@ int vfuc_region_cap_next(const struct vfio_user_region_info *info, uint32_t *off
 int vfuc_region_cap_data(const struct vfio_user_region_info *info, uint64_t offset, void *buf,
                          size_t len);
 
+/* A region in this process, or a part of it: accesses reach the device without the server. */
+struct vfuc_mapping {
+    volatile void *at;
+    uint64_t offset, size; /* which part of the region */
+};
+
+/*
+ * Maps a region by the descriptor that comes with its info, as long as the server gives one: all of
+ * it, or the one area that its sparse-mmap capability names. The descriptor is closed, the mapping
+ * is to be unmapped by vfuc_region_unmap(), and outlives the session; but the device does not
+ * answer there (SIGBUS) while its memory decode is off, and not after the session. -EOPNOTSUPP: the
+ * region can't be mapped.
+ */
+int vfuc_region_map(struct vfuc *c, uint32_t index, struct vfuc_mapping *out);
+void vfuc_region_unmap(struct vfuc_mapping *mapping);
+
 int vfuc_irq_info(struct vfuc *c, uint32_t index, struct vfio_user_irq_info *info);
 
 /* Reads or writes exactly count bytes, one message. */

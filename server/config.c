@@ -364,6 +364,29 @@ static int set_allow_region(struct config *config, const char *value)
     return 0;
 }
 
+static int set_mmap(struct config *config, const char *value)
+{
+    static const char *const names[] = {
+        [CONFIG_MMAP_AUTO] = "auto",
+        [CONFIG_MMAP_NONE] = "none",
+        [CONFIG_MMAP_DMABUF] = "dmabuf",
+        [CONFIG_MMAP_DEVFD] = "devfd",
+    };
+
+    if (!config->n_exports) {
+        log_error("--mmap %s: it comes after the --device that it is for", value);
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (!strcmp(value, names[i])) {
+            config->exports[config->n_exports - 1].mmap = (enum config_mmap)i;
+            return 0;
+        }
+    }
+    log_error("--mmap %s: not one of auto, none, dmabuf, devfd", value);
+    return -EINVAL;
+}
+
 static int set_allow_unsafe_noiommu(struct config *config, const char *value)
 {
     (void)value;
@@ -475,6 +498,11 @@ static const struct option_row options[] = {
      "or reaches what is the host's: vga, the legacy addresses of a graphics card; igd-opregion, "
      "what the firmware has left for Intel's integrated graphics; igd-bridges, registers of the "
      "host and LPC bridges that its drivers look at; repeat it for more"                                                   },
+    {"mmap",                 "HOW",          set_mmap,
+     "for the export that was named last: how clients may map the device's regions, so that an "
+     "access is no message: none; dmabuf, by a descriptor that is good for nothing else; devfd, by "
+     "the device's own file, with which a client can do all that the kernel lets its owner do; "
+     "auto (default): dmabuf where the kernel maps those, else none"                                                       },
     {"removal-grace",        "SECONDS",      set_removal_grace,
      "how long a client may keep a device whose driver is being unbound or that is being unplugged "
      "(default 10); then its session ends, and the socket serves the device again when it is back"                         },

@@ -21,12 +21,20 @@ enum {
 };
 
 /* One device and where it is served. */
+enum config_mmap {
+    CONFIG_MMAP_AUTO, /* dmabuf, where the kernel maps those */
+    CONFIG_MMAP_NONE,
+    CONFIG_MMAP_DMABUF,
+    CONFIG_MMAP_DEVFD,
+};
+
 struct export_config {
     const char *device;          /* as sysfs_is_device, "sim:MODEL" or "sim:MODEL@LABEL" */
     const char *socket_path;     /* NULL with fd */
     int fd;                      /* -1 with a path */
     const char *vf_token;        /* a UUID to open the device with; NULL: none */
     bool low_power;              /* clients may let the device sleep */
+    enum config_mmap mmap;       /* how they map its regions */
     unsigned long stable_memory; /* bytes that may stay pinned though unmapped; 0: none */
     unsigned config_denied;      /* enum config_sort of bridge/config_map.h */
     unsigned regions;            /* enum region_allow of bridge/region_type.h */

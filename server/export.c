@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "auth/peer.h"
 #include "bridge/config_policy.h"
@@ -28,13 +27,12 @@
 #include "server/group_reset.h"
 #include "server/listener.h"
 #include "server/removal.h"
+#include "server/retry.h"
 #include "server/session.h"
 
 enum {
     /* From connecting to a whole VERSION. */
     HANDSHAKE_SECONDS = 10,
-    /* Between two tries of a reset or an opening that failed. */
-    RETRY_SECONDS = 2,
     /* Connected clients; the oldest one without a session makes room for the next. */
     MAX_CLIENTS = 64,
 };
@@ -72,11 +70,12 @@ struct export
     unsigned n_clients;
     struct client *holder; /* the one with the session; NULL: none */
     struct session session;
+    enum region_map_by map_by;
 
     /* The device still holds state of this identity's last session and is given to no other. */
     bool quarantined;
     struct peer quarantined_for;
-    time_t next_retry; /* of a reset or an opening that failed; monotonic seconds */
+    struct retry retry; /* of a reset or an opening that failed */
 };
 
 /* The newest kernels have such devices in iommufd too, with an IOAS that translates for nobody. */
@@ -124,6 +123,21 @@ static int check_spapr(const struct sysfs_device *where, enum iommu_kind kind)
     return -ENOTSUP;
 }
 
+/* By default as much as can be given without the device itself. */
+static void choose_mapping(struct export *e)
+{
+    enum config_mmap wish = e->config->mmap;
+
+    e->map_by = REGION_MAP_NONE;
+    if (wish == CONFIG_MMAP_DEVFD)
+        e->map_by = REGION_MAP_DEVFD;
+    else if (wish != CONFIG_MMAP_NONE && e->gd.maps_dmabuf)
+        e->map_by = REGION_MAP_DMABUF;
+    else if (wish == CONFIG_MMAP_DMABUF)
+        log_warning("--mmap dmabuf: the kernel maps no dma-buf of this device; each access will be "
+                    "a message");
+}
+
 static int enter_group(struct export *e)
 {
     struct sysfs_device where;
@@ -139,7 +153,11 @@ static int enter_group(struct export *e)
     where.regions = e->config->regions;
     kind = choose_iommu(e, &where);
     ret = check_spapr(&where, kind);
-    return ret ? ret : group_enter(&e->gd, e->groups, e->host, &where, kind);
+    if (!ret)
+        ret = group_enter(&e->gd, e->groups, e->host, &where, kind);
+    if (!ret)
+        choose_mapping(e);
+    return ret;
 }
 
 static int adopt_fd(struct export *e, int fd)
@@ -228,26 +246,6 @@ const char *export_name(const struct export *e)
     return e->config->device;
 }
 
-/*
- * What failed once may work now. But a client can ask as often as it likes, and each try takes the
- * worker's time and a few lines of log.
- */
-static bool may_retry(const struct export *e)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec >= e->next_retry;
-}
-
-static void note_failure(struct export *e)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    e->next_retry = now.tv_sec + RETRY_SECONDS;
-}
-
 /* Tries to end the quarantine. */
 static bool still_quarantined(struct export *e)
 {
@@ -258,7 +256,7 @@ static bool still_quarantined(struct export *e)
     else if (group_reset_is_possible(&e->gd))
         e->quarantined = group_reset_device(&e->gd, GROUP_RESET_IDLE);
     if (e->quarantined)
-        note_failure(e);
+        retry_failed(&e->retry);
     return e->quarantined;
 }
 
@@ -268,6 +266,9 @@ static bool still_quarantined(struct export *e)
  */
 static void close_for_removal(struct export *e)
 {
+    if (group_device_is_lent(&e->gd))
+        log_warning("the host waits until no process has the device's file or a mapping of it any "
+                    "more, which clients were given by --mmap devfd");
     group_leave(&e->gd);
     removal_forget(e->removal);
     log_warning("the device is given back; clients are refused (ENODEV) until it can be opened "
@@ -414,7 +415,7 @@ static void on_broken(void *arg, const struct vfio_user_header *hdr, int err)
 /* A device that was taken away. What its last client left in it is there still. */
 static int find_again(struct export *e, const struct client *c)
 {
-    int ret = may_retry(e) ? enter_group(e) : -ENODEV;
+    int ret = retry_may(&e->retry) ? enter_group(e) : -ENODEV;
 
     if (!ret && e->quarantined) {
         ret = group_hold(&e->gd, &e->quarantined_for, 0);
@@ -428,8 +429,8 @@ static int find_again(struct export *e, const struct client *c)
     log_peer_warning("pid %d, uid %u is refused: the device was taken away", c->peer.pid,
                      c->peer.uid);
     group_leave(&e->gd);
-    if (may_retry(e))
-        note_failure(e);
+    if (retry_may(&e->retry))
+        retry_failed(&e->retry);
     return -ENODEV;
 }
 
@@ -445,7 +446,7 @@ static int check_offer(struct export *e, const struct client *c)
     if (!e->gd.held)
         e->quarantined = false; /* another device's reset has reset it too */
     if (e->quarantined && !peer_same_identity(&e->quarantined_for, &c->peer)) {
-        if (!may_retry(e) || still_quarantined(e)) {
+        if (!retry_may(&e->retry) || still_quarantined(e)) {
             log_peer_warning("pid %d, uid %u is refused: the device could not be reset after a "
                              "session of uid %u",
                              c->peer.pid, c->peer.uid, e->quarantined_for.uid);
@@ -453,7 +454,7 @@ static int check_offer(struct export *e, const struct client *c)
         }
         group_release(&e->gd);
     }
-    if (!may_retry(e) && !group_device_is_open(&e->gd)) {
+    if (!retry_may(&e->retry) && !group_device_is_open(&e->gd)) {
         log_peer_warning("pid %d, uid %u is refused: the device could not be opened a moment ago",
                          c->peer.pid, c->peer.uid);
         return -ENODEV;
@@ -469,7 +470,7 @@ static int take_device(struct export *e, const struct client *c)
     if (!ret) {
         ret = group_hold(&e->gd, &c->peer, e->config->stable_memory);
         if (ret == -ENODEV) {
-            note_failure(e);
+            retry_failed(&e->retry);
             group_leave(&e->gd); /* it may be gone, or be elsewhere by now */
         }
     }
@@ -506,6 +507,7 @@ static void begin_session(struct client *c, const struct version_caps *proposed,
         .agreed = *agreed,
         .strict_dma = e->settings->strict_dma,
         .low_power = e->config->low_power,
+        .map_by = e->map_by,
         .dirty_sources = session_dirty_sources(e->settings),
         .stop = e->stop,
         .stable_memory = e->config->stable_memory,

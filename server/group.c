@@ -7,6 +7,7 @@
 
 #include "bridge/domain.h"
 #include "bridge/irq_relay.h"
+#include "bridge/region_map.h"
 #include "proto/base/log.h"
 #include "server/group_internal.h"
 #include "server/tenant.h"
@@ -68,8 +69,14 @@ static struct group *create_group(struct groups *groups, struct host *host, int 
  * With the group's lock.
  */
 
+bool group_is_lent(const struct group_device *gd)
+{
+    return gd->lent || (gd->device && device_is_lent(gd->device));
+}
+
 static void close_device(struct group_device *gd)
 {
+    gd->lent = group_is_lent(gd);
     device_close(gd->device);
     gd->device = NULL;
     address_space_destroy(gd->as);
@@ -190,9 +197,114 @@ void group_drop_hold(struct group_device *gd)
         give_up_group(gd->group);
 }
 
-static bool belongs_to_another(const struct group *g, const struct peer *who)
+void group_set_clean(struct group_device *gd)
 {
-    if (!g->holds || peer_same_identity(&g->holder, who))
+    gd->in_session = gd->unreset = false;
+    gd->only_lent = group_is_lent(gd);
+    if (!gd->only_lent)
+        group_drop_hold(gd);
+    group_open_device(gd);
+}
+
+/* Nothing keeps the group for its holder but devices that are lent. */
+static bool may_reclaim(const struct group *g)
+{
+    const struct group_device *gd;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        if (gd->held && !gd->only_lent)
+            return false;
+    }
+    return retry_may(&g->reclaim);
+}
+
+static bool is_seen_held(const struct group *g)
+{
+    const struct group_device *gd;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        if (gd->device && device_is_seen_held(gd->device))
+            return true;
+    }
+    return false;
+}
+
+/* Whoever has one of their files keeps the group in its container, where its devices can be opened
+ * still. */
+static int vacate(struct group *g)
+{
+    struct group_device *gd;
+    int ret;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        close_device(gd);
+    }
+    ret = g->domain ? domain_vacate(g->domain, g->number) : 0;
+    return ret ? ret : group_change_domain(g, NULL);
+}
+
+/* That a device opens says that nobody has its file, where vacate could not know. */
+static int open_lent(struct group *g)
+{
+    struct group_device *gd;
+    int ret = 0;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        if (gd->lent)
+            ret = ret ? ret : group_open_device(gd);
+    }
+    return ret;
+}
+
+static void take_back(struct group *g)
+{
+    struct group_device *gd;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        gd->lent = gd->only_lent = false;
+        if (gd->held)
+            group_drop_hold(gd);
+    }
+}
+
+/*
+ * Takes devices back that were lent, by closing all that this process has of the group: the kernel
+ * knows whether that was all. What is seen to be held is not even tried, as what has one file could
+ * not be opened any more, and so not be served to its holder.
+ */
+static int reclaim(struct group *g)
+{
+    struct group_device *gd;
+    int ret;
+
+    if (!may_reclaim(g))
+        return -EBUSY;
+    ret = is_seen_held(g) ? -EBUSY : vacate(g);
+    if (!ret)
+        ret = open_lent(g);
+    if (!ret) {
+        take_back(g);
+        return 0;
+    }
+    retry_failed(&g->reclaim);
+    log_peer_warning("IOMMU group %d stays with uid %u: a client of his may still have the file of "
+                     "a device, or a mapping of it",
+                     g->number, g->holder.uid);
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        group_open_device(gd);
+    }
+    return ret;
+}
+
+static bool belongs_to_another(struct group *g, const struct peer *who)
+{
+    if (!g->holds || peer_same_identity(&g->holder, who) || !reclaim(g))
         return false;
     log_peer_warning("pid %d, uid %u is refused: IOMMU group %d belongs to uid %u", who->pid,
                      who->uid, g->number, g->holder.uid);
@@ -239,6 +351,7 @@ static int hold(struct group_device *gd, const struct peer *who)
     }
     g->holds += !gd->held;
     gd->held = gd->in_session = true;
+    gd->unreset = gd->only_lent = false;
     return 0;
 }
 
@@ -298,13 +411,15 @@ int group_enter(struct group_device *gd, struct groups *groups, struct host *hos
     gd->where = *where;
     if (!gd->id)
         gd->id = ++groups->last_id;
-    gd->held = gd->in_session = gd->awaits_reset = false;
+    gd->held = gd->in_session = gd->awaits_reset = gd->unreset = gd->lent = gd->only_lent = false;
     pthread_mutex_lock(&g->lock);
     TAILQ_INSERT_TAIL(&g->devices, gd, link);
     groups->n_devices++;
     ret = group_open_device(gd);
     if (!ret)
         ret = probe_domain(gd);
+    if (!ret)
+        gd->maps_dmabuf = region_can_map_dmabuf(gd->device);
     pthread_mutex_unlock(&g->lock);
     if (ret)
         group_leave(gd);
@@ -379,19 +494,26 @@ void group_forget(struct group_device *gd)
 void group_keep(struct group_device *gd, bool unreset)
 {
     pthread_mutex_lock(&gd->group->lock);
-    gd->in_session = false;
+    gd->in_session = gd->only_lent = false;
     gd->unreset = unreset;
     pthread_mutex_unlock(&gd->group->lock);
 }
 
 void group_release(struct group_device *gd)
 {
-    struct group *g = gd->group;
+    pthread_mutex_lock(&gd->group->lock);
+    group_set_clean(gd);
+    pthread_mutex_unlock(&gd->group->lock);
+}
 
-    pthread_mutex_lock(&g->lock);
-    group_drop_hold(gd);
-    group_open_device(gd);
-    pthread_mutex_unlock(&g->lock);
+bool group_device_is_lent(struct group_device *gd)
+{
+    bool lent;
+
+    pthread_mutex_lock(&gd->group->lock);
+    lent = group_is_lent(gd);
+    pthread_mutex_unlock(&gd->group->lock);
+    return lent;
 }
 
 bool group_device_is_open(struct group_device *gd)

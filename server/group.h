@@ -4,7 +4,8 @@
  * The group is the unit of isolation, because the IOMMU can't tell its devices apart: all of them
  * translate by one domain. So a group belongs to one client identity at a time, its *holder*, from
  * the first VERSION that gets one of its devices until the last of these sessions has ended, with
- * everything unmapped and the device reset. Nobody else's VERSION touches it meanwhile.
+ * everything unmapped and the device reset, and nobody has a file of its devices that was given to
+ * a client. Nobody else's VERSION touches it meanwhile, but to find that out.
  *
  * A device in a session is for whoever has its turn: its worker, or a hot reset (group_reset.h).
  * Between sessions it is the group's: any worker of the group may close it, under the group's lock,
@@ -31,13 +32,17 @@ struct group_device {
     struct group *group;
     struct sysfs_device where;
     struct turn turn;         /* the export's, made before group_enter */
-    bool held;                /* in a session, or not clean since its last one */
+    bool held;                /* in a session, not clean since its last one, or lent */
     bool in_session;          /* under the group's lock; as the next ones */
     bool unreset;             /* it is held only because it was not reset */
+    bool lent;                /* a client may still have a file of it that was closed here */
+    bool only_lent;           /* it is held only because it is lent */
+    bool maps_dmabuf;         /* a client can map a dma-buf of it; as group_enter has tried */
     bool awaits_reset;        /* its session, if there is one, is over but for that */
     unsigned id;              /* among all devices; from the first group_enter on */
     int err_event, req_event; /* for irq_relay_watch; the export's, set before group_enter */
-    /* With its turn while held, else under the group's lock. NULL: not open. */
+    /* With its turn in a session and while it is not clean, else under the group's lock. NULL: not
+     * open. */
     struct device *device;
     struct address_space *as;
 };
@@ -92,8 +97,14 @@ void group_forget(struct group_device *gd);
  */
 void group_keep(struct group_device *gd, bool unreset);
 
-/* The device is clean, and free for the next client. */
+/*
+ * The device is clean, and free for the next client; but one that is lent (device.h) stays with its
+ * holder until somebody else asks and nobody has its file any more.
+ */
 void group_release(struct group_device *gd);
+
+/* Whether a client may still have the device's file. */
+bool group_device_is_lent(struct group_device *gd);
 
 /* False: group_hold would have to open it. */
 bool group_device_is_open(struct group_device *gd);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "server/group.h"
+#include "server/retry.h"
 
 struct group {
     TAILQ_ENTRY(group) link;
@@ -21,6 +22,7 @@ struct group {
     bool broken;           /* the domain may have more than its devices' mappings */
     unsigned holds;        /* devices that are held, all of them by: */
     struct peer holder;
+    struct retry reclaim; /* of devices that were lent */
     struct tenant *tenant;
 };
 
@@ -38,6 +40,12 @@ struct groups {
 
 /* Opens a device in the group's domain, which is made if need be. 0, also if it is open; -errno. */
 int group_open_device(struct group_device *gd);
+
+/* A client may still have the device's file. */
+bool group_is_lent(const struct group_device *gd);
+
+/* As group_release. */
+void group_set_clean(struct group_device *gd);
 
 /* The device is nobody's, and the group, if it was the holder's last one. */
 void group_drop_hold(struct group_device *gd);

@@ -233,7 +233,7 @@ static int enter_bus(struct bus *bus)
 /*
  * What proves to the kernel whose the devices are. In an iommufd, that all their groups are in the
  * asking one's: those of its client's sessions are, those that nobody uses are moved there for the
- * moment. Elsewhere, the groups' files.
+ * moment, but not what a client may still have open (lent). Elsewhere, the groups' files.
  */
 
 static struct iommu_context *context_of(const struct bus *bus)
@@ -247,7 +247,7 @@ static bool is_used(const struct group *g)
 
     TAILQ_FOREACH(gd, &g->devices, link)
     {
-        if (gd->in_session)
+        if (gd->in_session || group_is_lent(gd))
             return true;
     }
     return false;
@@ -362,8 +362,7 @@ static void release_clean(const struct bus *bus)
             !is_in_set(&bus->set, gd))
             continue;
         log_peer_info("%s was reset with its bus", gd->where.name);
-        group_drop_hold(gd);
-        group_open_device(gd);
+        group_set_clean(gd);
     }
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bridge/region.h"
+#include "bridge/region_map.h"
 #include "proto/base/arith.h"
 #include "proto/base/log.h"
 #include "proto/validate.h"
@@ -23,13 +24,20 @@ static const struct region_info *find_region(const struct session *s, uint32_t i
     return region;
 }
 
+/* A client whose policy or device has no descriptor for it gets messages instead. */
+static bool map_region(struct session *s, uint32_t index, struct region_mapping *mapping)
+{
+    return s->map_by != REGION_MAP_NONE && !region_map(s->device, index, s->map_by, mapping);
+}
+
+/* The descriptor goes with each reply that has the MMAP flag, as clients want it. */
 int handle_region_info(struct session *s, struct request *req)
 {
     struct vfio_user_region_info out;
+    struct region_mapping mapping = {.fd = -1};
     const struct region_info *region;
-    size_t len = sizeof(out);
+    const struct uapi_caps *caps;
     uint32_t room;
-    uint8_t *reply;
     int ret = validate_region_info(req->payload, req->len, &out);
 
     if (ret)
@@ -38,27 +46,27 @@ int handle_region_info(struct session *s, struct request *req)
     if (!region)
         return -EINVAL;
     room = MIN(out.argsz, (uint32_t)LIMIT_INFO_REPLY);
+    caps = &region->caps;
     out = (struct vfio_user_region_info){
-        .argsz = (uint32_t)(sizeof(out) + region->caps_len),
         .flags = region->flags,
         .index = out.index,
         .size = region->size,
     };
+    if (map_region(s, out.index, &mapping)) {
+        out.flags |= VFIO_USER_REGION_INFO_MMAP;
+        out.offset = mapping.offset;
+        caps = mapping.caps;
+        if (caps->len)
+            out.flags |= VFIO_USER_REGION_INFO_CAPS;
+        req->reply_fds[req->reply_nfds++] = mapping.fd;
+    }
     /*
-     * Too little room: the fixed part alone, whose argsz tells what to ask for. It says all the
-     * same where the chain would be, as QEMU takes the CAPS flag without an offset for an error.
+     * Also where the chain does not fit and only argsz tells what to ask for: QEMU takes the CAPS
+     * flag without an offset for an error.
      */
-    if (region->caps_len)
+    if (caps->len)
         out.cap_offset = sizeof(out);
-    if (out.argsz <= room)
-        len = out.argsz;
-    reply = request_reply(req, len);
-    if (!reply)
-        return -ENOMEM;
-    memcpy(reply, &out, sizeof(out));
-    if (len > sizeof(out))
-        memcpy(reply + sizeof(out), region->caps, region->caps_len);
-    return 0;
+    return request_reply_info(req, room, &out, sizeof(out), caps->bytes, caps->len);
 }
 
 /*

@@ -8,6 +8,7 @@
 #include "auth/peer.h"
 #include "bridge/address_space.h"
 #include "bridge/device.h"
+#include "bridge/region_map.h"
 #include "proto/version.h"
 #include "server/quota.h"
 
@@ -22,11 +23,12 @@ struct session {
     struct address_space *as;
     struct peer peer;
     struct version_caps agreed;
-    uint32_t max_fds;       /* that the client takes in a message, at most LIMIT_MSG_FDS */
-    bool strict_dma;        /* memory without a descriptor is refused */
-    bool low_power;         /* the client may let the device sleep */
-    bool stable_memory;     /* memory may stay pinned when it is unmapped */
-    unsigned dirty_sources; /* enum dirty_source: those that may be used */
+    uint32_t max_fds; /* that the client takes in a message, at most LIMIT_MSG_FDS */
+    bool strict_dma;  /* memory without a descriptor is refused */
+    bool low_power;   /* the client may let the device sleep */
+    enum region_map_by map_by;
+    bool stable_memory;               /* memory may stay pinned when it is unmapped */
+    unsigned dirty_sources;           /* enum dirty_source: those that may be used */
     const struct doorbell *doorbells; /* the export's, n_doorbells of them */
     unsigned n_doorbells;
     bool removed; /* the device is given up at the end: it is not opened again */

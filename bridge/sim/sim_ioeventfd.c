@@ -40,20 +40,22 @@ static int take_in(const struct sim_device *dev, void *arg, struct sim_ioeventfd
     const size_t minsz = offsetof(struct vfio_device_ioeventfd, fd) + sizeof(int32_t);
     struct vfio_device_ioeventfd in = {0};
     int ret = sim_copy_in(&in, arg, minsz);
+    uint64_t at, bar;
 
     if (ret)
         return ret;
+    bar = sim_info_region_at(dev, in.offset, &at);
     *want = (struct sim_ioeventfd){
-        .bar = (unsigned)(in.offset >> SIM_INFO_REGION_SHIFT),
+        .bar = (unsigned)bar,
         .width = in.flags & VFIO_DEVICE_IOEVENTFD_SIZE_MASK,
-        .at = in.offset & ((UINT64_C(1) << SIM_INFO_REGION_SHIFT) - 1),
+        .at = at,
         .data = in.data,
         .eventfd = in.fd,
     };
     if (in.argsz < minsz || in.flags & ~(uint32_t)VFIO_DEVICE_IOEVENTFD_SIZE_MASK ||
         !is_pow2(want->width) || in.fd < -1)
         return -EINVAL;
-    if (want->bar >= SIM_MODEL_BARS || in.offset >> SIM_INFO_REGION_SHIFT != want->bar ||
+    if (bar >= SIM_MODEL_BARS ||
         !range_within(want->at, want->width, dev->model->bars[want->bar].size) ||
         in_msix_table(dev, want) || want->width == 8)
         return -EINVAL;

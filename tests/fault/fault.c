@@ -122,6 +122,13 @@ static int dying_munmap(struct host *host, void *addr, size_t len)
     return host_munmap(below(host), addr, len);
 }
 
+static int dying_share(struct host *host, int fd)
+{
+    int err = call_error(host);
+
+    return err ? err : host_share(below(host), fd);
+}
+
 static ssize_t dying_readlink(struct host *host, const char *path, char *buf, size_t size)
 {
     int err = call_error(host);
@@ -150,6 +157,7 @@ static const struct host_ops dying_ops = {
     .poll = dying_poll,
     .mmap = dying_mmap,
     .munmap = dying_munmap,
+    .share = dying_share,
     .readlink = dying_readlink,
     .list = dying_list,
 };

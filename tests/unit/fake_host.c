@@ -1,6 +1,7 @@
 #include "tests/unit/fake_host.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,17 +28,10 @@ struct fake_host {
 };
 
 static const char *const kinds[] = {
-    [FAKE_OPEN] = "open",
-    [FAKE_IOCTL] = "ioctl",
-    [FAKE_PREAD] = "pread",
-    [FAKE_PWRITE] = "pwrite",
-    [FAKE_READ] = "read",
-    [FAKE_WRITE] = "write",
-    [FAKE_POLL] = "poll",
-    [FAKE_MMAP] = "mmap",
-    [FAKE_READLINK] = "readlink",
-    [FAKE_LIST] = "list",
-    [FAKE_SET_NONBLOCK] = "set_nonblock",
+    [FAKE_OPEN] = "open",         [FAKE_IOCTL] = "ioctl", [FAKE_PREAD] = "pread",
+    [FAKE_PWRITE] = "pwrite",     [FAKE_READ] = "read",   [FAKE_WRITE] = "write",
+    [FAKE_POLL] = "poll",         [FAKE_MMAP] = "mmap",   [FAKE_SHARE] = "share",
+    [FAKE_READLINK] = "readlink", [FAKE_LIST] = "list",   [FAKE_SET_NONBLOCK] = "set_nonblock",
 };
 
 static struct fake_host *to_fake(struct host *host)
@@ -250,6 +244,15 @@ static int fake_munmap(struct host *host, void *addr, size_t len)
     return -EINVAL;
 }
 
+static int fake_share(struct host *host, int fd)
+{
+    struct fake_host *f = to_fake(host);
+    const struct fake_call *call = next_call(f, FAKE_SHARE);
+
+    check_fd(f, call, fd);
+    return call->ret ? (int)call->ret : open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
 static ssize_t fake_readlink(struct host *host, const char *path, char *buf, size_t size)
 {
     struct fake_host *f = to_fake(host);
@@ -297,6 +300,7 @@ static const struct host_ops fake_ops = {
     .poll = fake_poll,
     .mmap = fake_mmap,
     .munmap = fake_munmap,
+    .share = fake_share,
     .readlink = fake_readlink,
     .list = fake_list,
 };

@@ -2,6 +2,8 @@
  * A host whose calls are answered from a script. Each call must be the script's next one, with the
  * arguments that it names, or the test fails (cmocka); so a script also tells what is not called.
  *
+ * SHARE answers with a descriptor of /dev/null, or ret.
+ *
  * Closing and unmapping are in no script: the host holds the books of its descriptors and mappings,
  * and fails the test on a close or munmap of what is not there, and at the end on what is left.
  */
@@ -27,6 +29,7 @@ enum fake_kind {
     FAKE_SET_NONBLOCK,
     FAKE_POLL,
     FAKE_MMAP,
+    FAKE_SHARE,
     FAKE_READLINK,
     FAKE_LIST,
 };

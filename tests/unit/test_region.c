@@ -59,7 +59,7 @@ static void test_infos(void **state)
     assert_int_equal(region_get(m.dev, 0)->size, 0x4000);
     assert_int_equal(region_get(m.dev, 1)->offset, FAKE_REGION_AT(1));
     assert_int_equal(region_get(m.dev, 1)->flags, READ);
-    assert_int_equal(region_get(m.dev, 0)->caps_len, 0);
+    assert_int_equal(region_get(m.dev, 0)->caps.len, 0);
     assert_int_equal(region_get(m.dev, 4)->size, 0);
     /* An index that the kernel refuses is a region of size 0. */
     assert_int_equal(region_get(m.dev, VFIO_PCI_VGA_REGION_INDEX)->size, 0);
@@ -296,8 +296,8 @@ static struct vfio_info_cap_header cap_at(const struct region_info *region, size
 {
     struct vfio_info_cap_header cap;
 
-    assert_in_range(at, FIXED, FIXED + region->caps_len - sizeof(cap));
-    memcpy(&cap, (const char *)region->caps + at - FIXED, sizeof(cap));
+    assert_in_range(at, FIXED, FIXED + region->caps.len - sizeof(cap));
+    memcpy(&cap, (const char *)region->caps.bytes + at - FIXED, sizeof(cap));
     return cap;
 }
 
@@ -306,8 +306,8 @@ static void assert_no_caps(struct answer *a)
     const struct region_info *region = open_with(a);
 
     assert_int_equal(region->flags, READ);
-    assert_int_equal(region->caps_len, 0);
-    assert_null(region->caps);
+    assert_int_equal(region->caps.len, 0);
+    assert_null(region->caps.bytes);
     fake_machine_close(&m);
 }
 
@@ -326,12 +326,12 @@ static void test_caps_by_allow_list(void **state)
     add_cap(&a, VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, NULL, 0);
     region = open_with(&a);
     assert_int_equal(region->flags, READ | CAPS);
-    assert_int_equal(region->caps_len, 16 + 8);
+    assert_int_equal(region->caps.len, 16 + 8);
     assert_int_equal(cap_at(region, FIXED).id, VFIO_REGION_INFO_CAP_TYPE);
     assert_int_equal(cap_at(region, FIXED).next, FIXED + 16);
     assert_int_equal(cap_at(region, FIXED + 16).id, VFIO_REGION_INFO_CAP_MSIX_MAPPABLE);
     assert_int_equal(cap_at(region, FIXED + 16).next, 0);
-    memcpy(&type, region->caps, sizeof(type));
+    memcpy(&type, region->caps.bytes, sizeof(type));
     assert_int_equal(type.header.version, 1);
     assert_int_equal(type.type, 0x80008086);
     assert_int_equal(type.subtype, 3);
@@ -393,7 +393,7 @@ static void test_caps_misaligned(void **state)
     add_cap(&a, UNKNOWN_CAP, odd, sizeof(odd));
     add_type(&a, 3, 4);
     region = open_with(&a);
-    assert_int_equal(region->caps_len, 32);
+    assert_int_equal(region->caps.len, 32);
     assert_int_equal(cap_at(region, FIXED).next, FIXED + 16); /* aligned to 8 again */
     fake_machine_close(&m);
 }
@@ -412,7 +412,7 @@ static void test_caps_in_a_circle(void **state)
     for (size_t next; (next = cap_at(region, at).next); at = next, links++)
         assert_true(next > at);
     assert_int_equal(links, 64);
-    assert_int_equal(region->caps_len, 64 * 16);
+    assert_int_equal(region->caps.len, 64 * 16);
     fake_machine_close(&m);
 }
 

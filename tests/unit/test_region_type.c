@@ -38,10 +38,10 @@ static struct region_info make(uint32_t type, uint32_t subtype)
     };
 
     if (type) {
-        region.caps = malloc(sizeof(cap));
-        assert_non_null(region.caps);
-        memcpy(region.caps, &cap, sizeof(cap));
-        region.caps_len = sizeof(cap);
+        region.caps.bytes = malloc(sizeof(cap));
+        assert_non_null(region.caps.bytes);
+        memcpy(region.caps.bytes, &cap, sizeof(cap));
+        region.caps.len = sizeof(cap);
     }
     return region;
 }
@@ -93,8 +93,8 @@ static void test_kinds(void **state)
         assert_int_equal(region.flags, cases[i].flags);
         assert_int_equal(region.size, cases[i].flags ? REGION_SIZE : 0);
         if (!cases[i].flags)
-            assert_null(region.caps);
-        free(region.caps);
+            assert_null(region.caps.bytes);
+        free(region.caps.bytes);
     }
 }
 
@@ -141,7 +141,7 @@ static void test_edid(void **state)
         assert_int_equal(region.edid_max_size, cases[i].max_size);
         if (!cases[i].result)
             assert_int_equal(region.size, cases[i].max_size ? REGION_SIZE : 0);
-        free(region.caps);
+        free(region.caps.bytes);
         host_close(host, &fd);
         fake_host_free(f);
     }

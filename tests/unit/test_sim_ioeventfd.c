@@ -23,7 +23,7 @@ static int set_flags(struct fixture *fx, unsigned region, uint64_t at, uint32_t 
     struct vfio_device_ioeventfd arg = {
         .argsz = sizeof(arg),
         .flags = flags,
-        .offset = (uint64_t)fx_offset(region, at),
+        .offset = (uint64_t)fx_offset(fx, region, at),
         .data = data,
         .fd = fd,
     };
