@@ -59,13 +59,13 @@ static int read_info(struct device *dev)
 }
 
 /*
- * The kernel's samples reset without saying so, and don't at an opening. An ENOTTY is an answer
- * too: such a device has no reset.
+ * The kernel's samples reset without saying so, and don't at an opening. ENOTTY is the answer of a
+ * driver that has no reset; another error may be another one next time.
  */
 static void find_unsaid_reset(struct device *dev)
 {
     if (dev->where.mediated && !(dev->info.flags & VFIO_DEVICE_FLAGS_RESET) &&
-        !host_ioctl(dev->host, dev->fd, VFIO_DEVICE_RESET, NULL))
+        host_ioctl(dev->host, dev->fd, VFIO_DEVICE_RESET, NULL) != -ENOTTY)
         dev->info.flags |= VFIO_DEVICE_FLAGS_RESET;
 }
 

@@ -8,6 +8,7 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ enum {
     INTX = VFIO_PCI_INTX_IRQ_INDEX,
     MSI = VFIO_PCI_MSI_IRQ_INDEX,
     REQ = VFIO_PCI_REQ_IRQ_INDEX,
+    EDID = VFIO_PCI_NUM_REGIONS, /* of sim:mdev */
     EDU_ID = 0x010000ed,
     BEHIND_CAPABILITIES = 0xf0,
     DMA_RW = VFIO_USER_DMA_MAP_READ | VFIO_USER_DMA_MAP_WRITE,
@@ -73,19 +75,15 @@ static void free_machine(struct server *s)
     machine_destroy(&s->machine);
 }
 
-static int start(struct server *s, struct fault_machine *m)
+static int start_export(struct server *s, struct fault_machine *m,
+                        const struct export_config *config)
 {
     int ret;
 
     *s = (struct server){
         .machine.sim = m->sim,
-        .config = {.device = "sim:edu",
-                   .socket_path = path,
-                   .fd = -1,
-                   .doorbells[0] = {.region = 0, .width = 4, .offset = EDU_REG_LIVENESS, .data = 1},
-                   .n_doorbells = 1,
-                   .config_denied = CONFIG_DENIED_BY_DEFAULT},
-        .settings = {.socket_mode = 0600, .iommu = iommu   },
+        .config = *config,
+        .settings = {.socket_mode = 0600, .iommu = iommu},
     };
     ret = export_create(&s->export, &s->config, &s->settings, &s->machine);
     if (ret) {
@@ -95,6 +93,20 @@ static int start(struct server *s, struct fault_machine *m)
     assert_int_equal(export_listen(s->export), 0);
     assert_int_equal(worker_start(&s->worker, s->export, never_finished, NULL), 0);
     return 0;
+}
+
+static int start(struct server *s, struct fault_machine *m)
+{
+    const struct export_config config = {
+        .device = "sim:edu",
+        .socket_path = path,
+        .fd = -1,
+        .doorbells[0] = {.region = 0, .width = 4, .offset = EDU_REG_LIVENESS, .data = 1},
+        .n_doorbells = 1,
+        .config_denied = CONFIG_DENIED_BY_DEFAULT,
+    };
+
+    return start_export(s, m, &config);
 }
 
 static void stop(struct server *s)
@@ -352,6 +364,58 @@ static void removal(struct fault_machine *m)
     stop(&s);
 }
 
+/* Likewise of a region. */
+static bool lacks_region(const struct client *u, uint32_t index)
+{
+    struct vfio_user_region_info *region = NULL;
+    bool lacks;
+
+    lacks = succeeded(u, "region info", vfuc_region_info(u->c, index, &region, &(int){-1})) &&
+            !region->size && u->m->err == EINVAL;
+    free(region);
+    return lacks;
+}
+
+/* A mediated device is looked up, reset and described in calls of its own. */
+static void use_mediated(struct fault_machine *m)
+{
+    const uint32_t size = 128;
+    struct client u;
+    uint32_t id = 0;
+
+    begin(&u, m);
+    if (fault_happened(m))
+        fault_heal(m);
+    ask_infos(&u);
+    succeeded(&u, "register", vfuc_region_read(u.c, 0, 0, &id, sizeof(id)));
+    if (!lacks_region(&u, EDID))
+        succeeded(&u, "size of an EDID",
+                  vfuc_region_write(u.c, EDID, offsetof(struct vfio_region_gfx_edid, edid_size),
+                                    &size, sizeof(size)));
+    succeeded(&u, "map", vfuc_dma_map(u.c, RAM, RAM_SIZE, DMA_RW, u.memory, 0));
+    if (!lacks_interrupt(&u, INTX))
+        succeeded(&u, "eventfd", vfuc_set_irqs(u.c, INTX, EVENTFD_TRIGGER, 0, 1, &u.event, NULL));
+    succeeded(&u, "reset", vfuc_reset(u.c));
+    leave(&u);
+}
+
+static void mediated(struct fault_machine *m)
+{
+    const struct export_config config = {.device = "sim:mdev", .socket_path = path, .fd = -1};
+    struct server s;
+
+    if (start_export(&s, m, &config)) {
+        assert_true(fault_happened(m));
+        fault_heal(m);
+        assert_int_equal(start_export(&s, m, &config), 0);
+    }
+    use_mediated(m);
+    use_mediated(m);
+    fault_heal(m);
+    use_mediated(m);
+    stop(&s);
+}
+
 static void run_errnos(fault_scenario scenario)
 {
     static const int errnos[] = FAULT_ERRNOS;
@@ -374,6 +438,13 @@ static void test_removal(void **state)
 {
     (void)state;
     run_errnos(removal);
+}
+
+static void test_mediated(void **state)
+{
+    (void)state;
+    if (iommu != CONFIG_IOMMU_SPAPR) /* which has none */
+        run_errnos(mediated);
 }
 
 static void test_stop_in_a_session(void **state)
@@ -405,6 +476,7 @@ int main(int argc, char **argv)
         fault_test(test_sessions),
         fault_test(test_stop_in_a_session),
         fault_test(test_removal),
+        fault_test(test_mediated),
     };
 
     if (argc > 1 && !strcmp(argv[1], "iommufd"))
