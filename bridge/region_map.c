@@ -36,7 +36,8 @@ static int leave_out_msix_table(struct device *dev, uint32_t index, bool from_0,
     struct config_msix_table table;
     int ret;
 
-    if (dev->regions[index].msix_mappable || index > VFIO_PCI_BAR5_REGION_INDEX)
+    if (dev->regions[index].msix_mappable || index > VFIO_PCI_BAR5_REGION_INDEX ||
+        !(dev->info.flags & VFIO_DEVICE_FLAGS_PCI))
         return 0;
     ret = config_space_find_msix_table(dev, &table);
     if (ret <= 0 || table.bar != index)
