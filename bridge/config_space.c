@@ -152,7 +152,7 @@ int config_space_find_msix_table(struct device *dev, struct config_msix_table *t
     *table = (struct config_msix_table){
         .bar = place & PCI_MSIX_TABLE_BIR,
         .offset = place & PCI_MSIX_TABLE_OFFSET,
-        .size = ((le16toh(flags) & PCI_MSIX_FLAGS_QSIZE) + 1u) * PCI_MSIX_ENTRY_SIZE,
+        .size = ((uint64_t)(le16toh(flags) & PCI_MSIX_FLAGS_QSIZE) + 1) * PCI_MSIX_ENTRY_SIZE,
     };
     return 1;
 }

@@ -170,7 +170,7 @@ int cmd_map(const struct cmd_target *target, int argc, char **argv)
         return ret;
     vfuc_close(steal_ptr(c));
     ret = await_revocation(&mapping);
-    while (!ret)
+    if (!ret)
         pause();
     return ret;
 }
