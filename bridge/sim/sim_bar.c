@@ -68,10 +68,26 @@ static void advance(struct access *a, size_t n)
         a->to += n;
 }
 
+char *sim_bar_memory(const struct sim_device *dev, unsigned bar)
+{
+    return (int)bar == sim_mapped_bar(dev) ? sim_mapped_ram(dev) : dev->ram[bar];
+}
+
+/* Bytes from the offset on that are memory. */
+static size_t memory_left(const struct access *a)
+{
+    const struct sim_model_bar *bar = bar_of(a);
+
+    if (!bar->ram)
+        return 0;
+    if (a->offset < bar->hole)
+        return MIN(a->left, bar->hole - a->offset);
+    return a->offset - bar->hole < bar->hole_size ? 0 : a->left;
+}
+
 static void copy_ram(struct access *a, size_t len)
 {
-    bool is_mapped = (int)a->bar == sim_mapped_bar(a->dev);
-    char *ram = (is_mapped ? sim_mapped_ram(a->dev) : a->dev->ram[a->bar]) + a->offset;
+    char *ram = sim_bar_memory(a->dev, a->bar) + a->offset;
 
     if (a->write)
         memcpy(ram, a->from, len);
@@ -98,7 +114,7 @@ static void do_registers(struct access *a, unsigned width)
 
 static void do_io(struct access *a, unsigned width)
 {
-    if (bar_of(a)->ram && !a->dev->mmio_stopped)
+    if (memory_left(a) && !a->dev->mmio_stopped)
         copy_ram(a, width);
     else
         do_registers(a, width);
@@ -192,15 +208,16 @@ void sim_bar_transfer(struct sim_device *dev, unsigned bar, uint64_t offset, voi
         .from = write ? buf : NULL,
     };
 
-    if (bar_of(&a)->ram) {
-        copy_ram(&a, len);
-        return;
-    }
     while (a.left) {
-        unsigned width = access_width(&a, a.left);
+        size_t n = memory_left(&a);
 
-        do_registers(&a, width);
-        advance(&a, width);
+        if (n) {
+            copy_ram(&a, n);
+        } else {
+            n = access_width(&a, a.left);
+            do_registers(&a, (unsigned)n);
+        }
+        advance(&a, n);
     }
 }
 

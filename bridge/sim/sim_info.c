@@ -103,19 +103,44 @@ static bool has_msix_table(const struct sim_device *dev, const struct vfio_regio
     return sim_pci_msix_table(dev, &bar, &start, &end) && bar == info->index;
 }
 
-/* The one capability that a region has; its size, 0 if it has none. */
+/* The one capability that a region has. */
+union region_cap {
+    struct vfio_info_cap_header header;
+    struct vfio_region_info_cap_type type;
+    struct {
+        struct vfio_region_info_cap_sparse_mmap head;
+        struct vfio_region_sparse_mmap_area areas[2];
+    } sparse;
+};
+
+/* As drivers of their own kind have it, for vfio-pci itself never does: the areas beside a hole. */
+static size_t describe_hole(const struct sim_model_bar *bar, union region_cap *cap)
+{
+    const uint32_t end = bar->hole + bar->hole_size;
+
+    cap->header.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP;
+    cap->sparse.head.nr_areas = 2;
+    cap->sparse.areas[0] = (struct vfio_region_sparse_mmap_area){.size = bar->hole};
+    cap->sparse.areas[1] =
+        (struct vfio_region_sparse_mmap_area){.offset = end, .size = bar->size - end};
+    return sizeof(cap->sparse);
+}
+
+/* Its size, 0 if there is none. */
 static size_t describe_cap(const struct sim_device *dev, const struct vfio_region_info *info,
-                           struct vfio_region_info_cap_type *cap)
+                           union region_cap *cap)
 {
     const struct sim_model_region *region = sim_region_find(dev, info->index);
 
-    cap->header = (struct vfio_info_cap_header){.version = 1};
+    *cap = (union region_cap){.sparse.head.header.version = 1};
     if (region && region->type) {
         cap->header.id = VFIO_REGION_INFO_CAP_TYPE;
-        cap->type = region->type;
-        cap->subtype = region->subtype;
-        return sizeof(*cap);
+        cap->type.type = region->type;
+        cap->type.subtype = region->subtype;
+        return sizeof(cap->type);
     }
+    if (info->flags & VFIO_REGION_INFO_FLAG_MMAP && dev->model->bars[info->index].hole_size)
+        return describe_hole(&dev->model->bars[info->index], cap);
     cap->header.id = VFIO_REGION_INFO_CAP_MSIX_MAPPABLE;
     return has_msix_table(dev, info) ? sizeof(cap->header) : 0;
 }
@@ -129,7 +154,7 @@ static bool has_index(const struct sim_device *dev, uint32_t index)
 
 int sim_info_get_region(struct sim_device *dev, void *arg)
 {
-    struct vfio_region_info_cap_type cap;
+    union region_cap cap;
     struct vfio_region_info info = {0};
     size_t cap_size;
     int ret = sim_copy_in(&info, arg, sizeof(info));

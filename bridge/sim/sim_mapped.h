@@ -1,5 +1,6 @@
 /*
- * What other processes map of a device: the first of its BARs that are memory.
+ * What other processes map of a device: the first of its BARs that are memory. A hole of registers
+ * in it they are not offered; what they find there all the same nobody else sees.
  *
  * While nobody has a descriptor for that, the memory is the machine's own. The first descriptor
  * moves it into a file, which is truncated for as long as the kernel would let nobody reach the

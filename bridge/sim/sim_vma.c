@@ -48,7 +48,8 @@ static int check(struct sim_device *dev, size_t len, int flags, off_t offset, st
         return -EINVAL;
     model = &dev->model->bars[index];
     if (model->flags & PCI_BASE_ADDRESS_SPACE_IO ||
-        !range_within(start, round_to_pages(len), round_to_pages(model->size)))
+        !range_within(start, round_to_pages(len), round_to_pages(model->size)) ||
+        (start < model->hole + model->hole_size && model->hole < start + len))
         return -EINVAL;
     *bar = (struct sim_peer){
         .dev = dev,

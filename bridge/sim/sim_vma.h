@@ -33,7 +33,7 @@ void sim_vmas_destroy(struct sim_vmas *vmas);
 /*
  * mmap of a device's descriptor, at an offset of it. A BAR that is RAM is really there; what is
  * behind registers can't be, and so a touch raises SIGSEGV. -EINVAL: it is not of a memory BAR,
- * passes its last page, is not aligned or private; -ENOMEM.
+ * passes its last page, has a hole in it, is not aligned or private; -ENOMEM.
  */
 int sim_vma_map(struct sim_file *file, struct sim_device *dev, void **addr, size_t len, int prot,
                 int flags, off_t offset);

@@ -19,9 +19,13 @@
 enum {
     BAR0 = VFIO_PCI_BAR0_REGION_INDEX,
     BAR2 = VFIO_PCI_BAR2_REGION_INDEX,
-    BAR4 = VFIO_PCI_BAR4_REGION_INDEX,
+    BAR3 = VFIO_PCI_BAR3_REGION_INDEX,
     CONFIG = VFIO_PCI_CONFIG_REGION_INDEX,
     SIZE = 1 << 20,
+    /* Of BAR 3 of sim:testdev. */
+    HOLE = 0x2000,
+    HOLE_END = 0x3000,
+    SPARSE_SIZE = 0x8000,
     NOBODY = 65534,
     MMAP = VFIO_USER_REGION_INFO_MMAP,
 };
@@ -71,6 +75,11 @@ static int by_none(void **state)
 static int testdev_by_devfd(void **state)
 {
     return start(state, CONFIG_MMAP_DEVFD, "sim:testdev");
+}
+
+static int testdev_by_dmabuf(void **state)
+{
+    return start(state, CONFIG_MMAP_DMABUF, "sim:testdev");
 }
 
 static int in_a_group(void **state)
@@ -273,20 +282,65 @@ static void descriptors(void **state)
     harness_await_idle(h);
 }
 
-/* The registers beside it are none that could be mapped, and say so. */
-static void of_a_device_with_registers(void **state)
+/* The larger of two areas, and no other capability. */
+static void assert_one_area(struct vfuc *c)
+{
+    struct {
+        struct vfio_region_info_cap_sparse_mmap head;
+        struct vfio_region_sparse_mmap_area area;
+    } sparse;
+    struct vfio_user_region_info *info;
+    int fd;
+
+    assert_int_equal(vfuc_region_info(c, BAR3, &info, &fd), 0);
+    assert_true(info->flags & MMAP);
+    assert_true(fd >= 0);
+    assert_int_equal(info->argsz, info->cap_offset + sizeof(sparse));
+    assert_int_equal(vfuc_region_cap_data(info, info->cap_offset, &sparse, sizeof(sparse)), 0);
+    assert_int_equal(sparse.head.header.id, VFIO_REGION_INFO_CAP_SPARSE_MMAP);
+    assert_int_equal(sparse.head.header.next, 0);
+    assert_int_equal(sparse.head.nr_areas, 1);
+    assert_int_equal(sparse.area.offset, HOLE_END);
+    assert_int_equal(sparse.area.size, SPARSE_SIZE - HOLE_END);
+    free(info);
+    close(fd);
+}
+
+/* Registers are reached by messages: those in the hole, and the BARs that have nothing else. */
+static void around_a_hole(void **state)
 {
     struct vfuc *c = client(*state);
     struct vfuc_mapping m;
-    char byte = 'x';
+    uint32_t word = 0x12345678;
+    char *area;
 
-    assert_not_mapped(c, BAR0);
-    assert_not_mapped(c, BAR2);
-    assert_int_equal(vfuc_region_map(c, BAR4, &m), 0);
-    assert_int_equal(m.size, 1 << 16);
-    assert_int_equal(vfuc_region_write(c, BAR4, 8, &byte, 1), 0);
-    assert_int_equal(touch((const char *)(uintptr_t)m.at + 8), 'x');
+    for (uint32_t i = 0; i < VFIO_PCI_NUM_REGIONS; i++) {
+        if (i != BAR3)
+            assert_not_mapped(c, i);
+    }
+    assert_one_area(c);
+    assert_int_equal(vfuc_region_map(c, BAR3, &m), 0);
+    assert_int_equal(m.offset, HOLE_END);
+    assert_int_equal(m.size, SPARSE_SIZE - HOLE_END);
+    area = (char *)(uintptr_t)m.at;
+    area[m.size - 1] = 'a';
+    assert_int_equal(vfuc_region_read(c, BAR3, SPARSE_SIZE - 1, &word, 1), 0);
+    assert_int_equal(word & 0xff, 'a');
+    assert_int_equal(vfuc_region_write(c, BAR3, HOLE_END, "b", 1), 0);
+    assert_int_equal(touch(area), 'b');
+    assert_int_equal(vfuc_region_write(c, BAR3, 0, "c", 1), 0);
+    assert_int_equal(vfuc_region_read(c, BAR3, HOLE, &word, sizeof(word)), 0);
+    assert_int_equal(word, 0x74736574);
     vfuc_region_unmap(&m);
+    vfuc_close(c);
+}
+
+/* A dma-buf is mapped from the BAR's start, where the larger area is not. */
+static void no_area_at_the_start(void **state)
+{
+    struct vfuc *c = client(*state);
+
+    assert_nothing_is_mapped(c);
     vfuc_close(c);
 }
 
@@ -484,7 +538,8 @@ static const struct CMUnitTest tests[] = {
     named_test(both_ways, by_devfd),
     named_test(descriptors, by_dmabuf),
     named_test(descriptors, by_devfd),
-    mapped_test(of_a_device_with_registers, testdev_by_devfd),
+    mapped_test(around_a_hole, testdev_by_devfd),
+    mapped_test(no_area_at_the_start, testdev_by_dmabuf),
     mapped_test(a_dmabuf_is_kept, by_default),
     mapped_test(the_device_is_kept, by_devfd),
     mapped_test(the_device_is_given_back, by_devfd),
