@@ -433,8 +433,10 @@ static void replies_pile_up(void **state)
 static void client_gone(void **state)
 {
     struct harness *h = *state;
-    int fds = fd_count_open();
+    int fds;
 
+    harness_assert_serves(h); /* the device is as it will be after each session */
+    fds = fd_count_open();
     for (int i = 0; i < 3; i++) {
         int sock = raw_session(h);
 
