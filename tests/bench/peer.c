@@ -11,7 +11,7 @@
 #include "proto/base/fd.h"
 
 enum {
-    REPLY_TIMEOUT_S = 10,
+    REPLY_TIMEOUT_S = 120, /* only a hang is as long, also on a loaded machine */
 };
 
 /* Pins this process to the nth of the processors that it was started on; to the last at most. */
