@@ -1,6 +1,6 @@
 /*
- * What other processes map of a device: the first of its BARs that are memory. A hole of registers
- * in it they are not offered; what they find there all the same nobody else sees.
+ * What other processes map of a device: the first of its BARs that are memory. They are not offered
+ * its hole; who maps it all the same finds memory there that nobody else sees.
  *
  * While nobody has a descriptor for that, the memory is the machine's own. The first descriptor
  * moves it into a file, which is truncated for as long as the kernel would let nobody reach the

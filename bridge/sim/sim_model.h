@@ -24,7 +24,9 @@ struct sim_model_bar {
     uint32_t size;  /* a power of two, 0: none */
     uint32_t flags; /* the register's fixed bits: PCI_BASE_ADDRESS_* */
     bool ram;       /* memory that the machine keeps: the model's functions never see an access */
-    uint32_t hole, hole_size; /* but to these pages of it, which are registers; 0: there are none */
+    /* Of RAM that is mapped: whole pages inside of it that are registers after all; size 0: none.
+     */
+    uint32_t hole, hole_size;
 };
 
 /* Beyond the BARs (sim_region.h). */
@@ -98,8 +100,8 @@ extern const struct sim_model sim_testdev_model;
  */
 pthread_mutex_t *sim_device_mutex(struct sim_device *dev);
 
-/* With the lock held: where the memory of a BAR that is RAM is at the moment; its hole has none
- * that anybody sees. */
+/* With the lock held: where the memory of a BAR that is RAM is at the moment. What is there of its
+ * hole means nothing. */
 char *sim_bar_memory(const struct sim_device *dev, unsigned bar);
 
 /* With the lock held: the INTx line, set and read; MSI or MSI-X on as the hardware sees it; a
