@@ -1,6 +1,6 @@
 /*
  * DEVICE_RESET of a device that can't be reset on its own, by its bus; and of two such devices on
- * one bus, of one group or of two, each with its own socket and worker.
+ * one bus, of one group or of two, each with its own socket and worker. Of two others one can.
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
@@ -23,6 +23,7 @@ enum {
     IOVA = 0x100000,
     NOBODY = 65534,
     ROUNDS = 50,
+    REG_SCRATCH = 0x0c, /* of sim:testdev */
     EVENTFD_TRIGGER = VFIO_USER_IRQ_SET_DATA_EVENTFD | VFIO_USER_IRQ_SET_ACTION_TRIGGER,
 };
 
@@ -44,14 +45,15 @@ static void leave(struct vfuc *c)
  * Whether a device can be reset is found out when it is opened: so they are opened again, which is
  * when somebody comes.
  */
-static void put_on_bus(struct harness *h, bool one_group)
+static void put_on_bus(struct harness *h, bool one_group, bool first_resets)
 {
     const char *const bdfs[] = {h->bdf, h->more[0].bdf};
     struct sim *sim = h->machine.sim;
     unsigned n = h->n_more ? 2 : 1;
 
     for (unsigned i = 0; i < n; i++) {
-        assert_int_equal(sim_set_no_reset(sim, bdfs[i]), 0);
+        if (i || !first_resets)
+            assert_int_equal(sim_set_no_reset(sim, bdfs[i]), 0);
         assert_int_equal(sim_set_bus(sim, bdfs[i], BUS), 0);
         assert_int_equal(sim_request_removal(sim, bdfs[i]), 0);
     }
@@ -69,32 +71,39 @@ static int setup_one(void **state)
     struct harness *h = harness_new();
 
     harness_start(h);
-    put_on_bus(h, false);
+    put_on_bus(h, false, false);
     *state = h;
     return 0;
 }
 
-static void start_two(void **state, bool one_group)
+static void start_two(void **state, const char *device, bool one_group, bool first_resets)
 {
     struct harness *h = harness_new();
 
     h->settings.socket_mode = 0666;
     assert_int_equal(chmod(h->directory, 0755), 0);
-    harness_add_export(h, "sim:edu");
+    h->export_config.device = device;
+    harness_add_export(h, device);
     harness_start(h);
-    put_on_bus(h, one_group);
+    put_on_bus(h, one_group, first_resets);
     *state = h;
 }
 
 static int setup_group(void **state)
 {
-    start_two(state, true);
+    start_two(state, "sim:edu", true, false);
     return 0;
 }
 
 static int setup_groups(void **state)
 {
-    start_two(state, false);
+    start_two(state, "sim:edu", false, false);
+    return 0;
+}
+
+static int setup_siblings(void **state)
+{
+    start_two(state, "sim:testdev", false, true);
     return 0;
 }
 
@@ -254,6 +263,65 @@ static void of_two_clients(void **state)
     assert_int_equal(vfuc_reset(own), 0);
     assert_int_equal(liveness(own), 0);
     vfuc_close(own);
+}
+
+static uint32_t scratch(struct vfuc *c)
+{
+    uint32_t value;
+
+    assert_int_equal(vfuc_region_read(c, 0, REG_SCRATCH, &value, sizeof(value)), 0);
+    return value;
+}
+
+static void set_scratch(struct vfuc *const clients[2])
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint32_t value = i + 1;
+
+        enable(clients[i]);
+        assert_int_equal(vfuc_region_write(clients[i], 0, REG_SCRATCH, &value, sizeof(value)), 0);
+    }
+}
+
+/* The one with a reset of its own takes that, the other one the bus. */
+static void one_of_which_resets(void **state)
+{
+    struct harness *h = *state;
+    struct vfuc *clients[] = {client(h->path), client(h->more[0].path)};
+
+    set_scratch(clients);
+    assert_int_equal(vfuc_reset(clients[0]), 0);
+    assert_int_equal(scratch(clients[0]), 0);
+    assert_int_equal(scratch(clients[1]), 2);
+    set_scratch(clients);
+    assert_int_equal(vfuc_reset(clients[1]), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        enable(clients[i]);
+        assert_int_equal(scratch(clients[i]), 0);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        vfuc_close(clients[i]);
+}
+
+/* So only the other one depends on who else is on the bus. */
+static void one_of_which_resets_for_strangers(void **state)
+{
+    struct harness *h = *state;
+    struct vfuc *clients[2];
+
+    if (geteuid())
+        skip();
+    clients[0] = client(h->path);
+    clients[1] = stranger(h->more[0].path);
+    set_scratch(clients);
+    assert_int_equal(vfuc_reset(clients[1]), -EPERM);
+    assert_int_equal(scratch(clients[0]), 1);
+    assert_int_equal(scratch(clients[1]), 2);
+    assert_int_equal(vfuc_reset(clients[0]), 0);
+    assert_int_equal(scratch(clients[0]), 0);
+    assert_int_equal(scratch(clients[1]), 2);
+    for (unsigned i = 0; i < 2; i++)
+        vfuc_close(clients[i]);
 }
 
 /* As when the client's process ends. */
@@ -488,12 +556,19 @@ static void until_the_end(void **state)
     }
 
 static const struct CMUnitTest tests[] = {
-    on_bus(reset_by_bus, setup_one), on_both(of_one_client),
-    on_both(end_beside_another),     on_bus(of_two_clients, setup_groups),
-    on_both(left_to_another),        on_both(beside_accesses),
-    on_both(beside_resets),          on_both(beside_sessions),
-    on_both(beside_removals),        on_both(beside_a_long_call),
+    on_bus(reset_by_bus, setup_one),
+    on_both(of_one_client),
+    on_both(end_beside_another),
+    on_bus(of_two_clients, setup_groups),
+    on_both(left_to_another),
+    on_both(beside_accesses),
+    on_both(beside_resets),
+    on_both(beside_sessions),
+    on_both(beside_removals),
+    on_both(beside_a_long_call),
     on_both(until_the_end),
+    on_bus(one_of_which_resets, setup_siblings),
+    on_bus(one_of_which_resets_for_strangers, setup_siblings),
 };
 
 HARNESS_MAIN(tests)
