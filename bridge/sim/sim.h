@@ -145,8 +145,8 @@ void sim_set_dma_buf_mmap(struct sim *sim, bool on);
 
 /*
  * How a device migrates. The default is all that its model can, without the peculiarities: of
- * sim:edu everything. It may be set at any time at which there is no migration (-EBUSY).
- * -ENOTSUP: the model can't.
+ * sim:edu and sim:testdev everything. It may be set at any time at which there is no migration
+ * (-EBUSY). -ENOTSUP: the model can't.
  */
 struct sim_migration_setup {
     uint64_t flags;         /* VFIO_MIGRATION_* of its driver; 0: it has none, ENOTTY */

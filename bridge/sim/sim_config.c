@@ -74,6 +74,24 @@ static void open_msi(struct sim_device *dev)
         set_masks(config, at + end, 2, 0, 0); /* mask and pending bits behind it stay raw */
 }
 
+/* Only the kernel changes the power state, and no client learns of PME. */
+static void open_pm(struct sim_device *dev)
+{
+    enum {
+        PME_CONTROL = (PCI_PM_CTRL_PME_ENABLE | PCI_PM_CTRL_PME_STATUS) >> 8,
+        PME_SUPPORT = PCI_PM_CAP_PME_MASK >> 8,
+    };
+    struct sim_config *config = &dev->config;
+    unsigned at = dev->pci.pm;
+
+    set_masks(config, at + PCI_PM_PMC, 1, 0, 0);
+    set_masks(config, at + PCI_PM_PMC + 1, 1, PME_SUPPORT, 0);
+    set_masks(config, at + PCI_PM_CTRL, 1, 0, (uint8_t)~PCI_PM_CTRL_STATE_MASK);
+    set_masks(config, at + PCI_PM_CTRL + 1, 1, PME_CONTROL, (uint8_t)~PME_CONTROL);
+    config->virt[at + PCI_PM_PMC + 1] &= (uint8_t)~PME_SUPPORT;
+    config->virt[at + PCI_PM_CTRL + 1] &= (uint8_t)~PME_CONTROL;
+}
+
 static void open_capabilities(struct sim_device *dev)
 {
     struct sim_config *config = &dev->config;
@@ -85,6 +103,8 @@ static void open_capabilities(struct sim_device *dev)
             set_masks(config, at, PCI_CAP_MSIX_SIZEOF, 0, 0);
         else if (at == dev->pci.exp)
             set_masks(config, at, PCI_CAP_EXP_ENDPOINT_SIZEOF_V2, 0, 0);
+        else if (at == dev->pci.pm)
+            open_pm(dev);
         else if (at == dev->pci.vpd)
             set_masks(config, at + PCI_VPD_ADDR, 6, 0xff, 0xff);
         set_masks(config, at + PCI_CAP_LIST_ID, 2, 0xff, 0);
@@ -118,7 +138,7 @@ void sim_config_close(struct sim_device *dev)
 
 bool sim_config_memory_enabled(const struct sim_device *dev)
 {
-    return load(&dev->config, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
+    return !sim_pci_is_in_d3hot(dev) && load(&dev->config, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
 }
 
 static bool overlaps(unsigned offset, unsigned width, unsigned start, unsigned len)
@@ -238,6 +258,13 @@ static void vpd_address_written(struct sim_device *dev)
     store(config, vpd + PCI_VPD_ADDR, 2, address ^ PCI_VPD_ADDR_F);
 }
 
+/* No model has the states between. */
+static void power_state_written(struct sim_device *dev, unsigned state)
+{
+    if (!dev->mmio_stopped && (state == SIM_D0 || state == SIM_D3HOT))
+        sim_power_set_state(dev, state);
+}
+
 static void write_chunk(struct sim_device *dev, unsigned offset, const uint8_t *buf, unsigned width)
 {
     for (unsigned i = 0; i < width; i++)
@@ -248,6 +275,8 @@ static void write_chunk(struct sim_device *dev, unsigned offset, const uint8_t *
         dev->config.bars_written = true;
     if (dev->pci.msi && overlaps(offset, width, dev->pci.msi + PCI_MSI_FLAGS, 1))
         msi_flags_written(dev);
+    if (dev->pci.pm && overlaps(offset, width, dev->pci.pm + PCI_PM_CTRL, 1))
+        power_state_written(dev, buf[0] & PCI_PM_CTRL_STATE_MASK);
     if (dev->pci.vpd && overlaps(offset, width, dev->pci.vpd + PCI_VPD_ADDR + 1, 1))
         vpd_address_written(dev);
 }

@@ -96,18 +96,23 @@ bool sim_device_has_vfio(const struct sim_device *dev)
 }
 
 /* The kernel saves and restores the configuration around a reset: COMMAND survives it. */
-void sim_device_reset(struct sim_device *dev)
+void sim_device_soft_reset(struct sim_device *dev)
 {
-    uint16_t command;
+    uint16_t command = sim_pci_quiesce(dev);
 
-    if (dev->gone)
-        return;
-    command = sim_pci_quiesce(dev);
     sim_dma_cancel(dev);
     dev->model->reset(dev->state);
-    sim_migration_reset(dev);
     sim_irq_set_intx(dev, false);
     sim_pci_set_command(dev, command);
+}
+
+void sim_device_reset(struct sim_device *dev)
+{
+    if (dev->gone)
+        return;
+    sim_power_wake(dev);
+    sim_device_soft_reset(dev);
+    sim_migration_reset(dev);
     dev->sim->count.resets++;
 }
 
@@ -129,6 +134,7 @@ static void enable(struct sim_device *dev)
 
     sim_eeh_unfreeze(dev->group);
     pthread_mutex_lock(&dev->lock);
+    sim_power_wake(dev);
     command = sim_pci_quiesce(dev);
     command &= (uint16_t) ~(PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
     sim_pci_set_command(dev, command | PCI_COMMAND_MEMORY);

@@ -80,8 +80,12 @@ void sim_device_free(struct sim_device *dev);
  */
 int sim_device_open(struct sim_file *group_file, const char *name);
 
-/* As by a reset of the bus or of the function itself. With the device's lock held. */
+/*
+ * With the device's lock held: a reset of the bus or of the function itself; what a way back from
+ * D3hot is, of which the drivers learn nothing.
+ */
 void sim_device_reset(struct sim_device *dev);
+void sim_device_soft_reset(struct sim_device *dev);
 
 /* The calls on a descriptor of the device that is open. */
 int sim_device_ioctl(struct sim_device *dev, unsigned long request, void *arg);

@@ -53,8 +53,9 @@ struct sim_model {
      */
     bool platform;
     /* Configuration space as the firmware leaves it, but for the BARs, and the bits that the
-     * hardware lets be written. Capabilities: MSI, MSI-X, PCI Express, vendor-specific, VPD;
-     * extended ones that vfio-pci passes on as they are. */
+     * hardware lets be written. Capabilities: MSI, MSI-X, power management with D0, D3hot and a
+     * soft reset between them, PCI Express, vendor-specific, VPD; extended ones that vfio-pci
+     * passes on as they are. */
     const uint8_t *config;
     const uint8_t *config_writable;
     struct sim_model_bar bars[SIM_MODEL_BARS];

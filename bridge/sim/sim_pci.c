@@ -94,6 +94,9 @@ static void find_capabilities(struct sim_device *dev)
         case PCI_CAP_ID_VPD:
             pci->vpd = (uint8_t)at;
             break;
+        case PCI_CAP_ID_PM:
+            pci->pm = (uint8_t)at;
+            break;
         default:
             /* Any other needs its masks in sim_config.c first. */
             assert(pci->config[at] == PCI_CAP_ID_VNDR);
@@ -138,19 +141,31 @@ uint16_t sim_pci_quiesce(struct sim_device *dev)
     return command;
 }
 
+bool sim_pci_is_in_d3hot(const struct sim_device *dev)
+{
+    unsigned at = dev->pci.pm;
+
+    return at && (read16(dev, at + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK) == SIM_D3HOT;
+}
+
+static bool is_enabled(const struct sim_device *dev, uint16_t what)
+{
+    return !sim_pci_is_in_d3hot(dev) && read16(dev, PCI_COMMAND) & what;
+}
+
 bool sim_pci_bus_master(const struct sim_device *dev)
 {
-    return read16(dev, PCI_COMMAND) & PCI_COMMAND_MASTER;
+    return is_enabled(dev, PCI_COMMAND_MASTER);
 }
 
 bool sim_pci_memory_enabled(const struct sim_device *dev)
 {
-    return read16(dev, PCI_COMMAND) & PCI_COMMAND_MEMORY;
+    return is_enabled(dev, PCI_COMMAND_MEMORY);
 }
 
 bool sim_pci_io_enabled(const struct sim_device *dev)
 {
-    return read16(dev, PCI_COMMAND) & PCI_COMMAND_IO;
+    return is_enabled(dev, PCI_COMMAND_IO);
 }
 
 bool sim_pci_has_intx(const struct sim_device *dev)

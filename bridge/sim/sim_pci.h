@@ -18,8 +18,8 @@ enum {
 };
 
 struct sim_pci {
-    size_t size;                 /* 4096 for PCI Express, else 256 */
-    uint8_t msi, msix, exp, vpd; /* where these capabilities are, 0: nowhere */
+    size_t size;                     /* 4096 for PCI Express, else 256 */
+    uint8_t msi, msix, exp, vpd, pm; /* where these capabilities are, 0: nowhere */
     uint8_t config[PCI_CFG_SPACE_EXP_SIZE];
     uint8_t vpd_data[SIM_VPD_SIZE]; /* persistent */
 };
@@ -40,6 +40,9 @@ unsigned sim_pci_next_capability(const struct sim_device *dev, unsigned at);
 /* Turns the device's decoding and bus mastering off for a reset; COMMAND as it was before. */
 uint16_t sim_pci_quiesce(struct sim_device *dev);
 void sim_pci_set_command(struct sim_device *dev, uint16_t command);
+
+/* Where it does nothing that COMMAND would let it. */
+bool sim_pci_is_in_d3hot(const struct sim_device *dev);
 
 bool sim_pci_bus_master(const struct sim_device *dev);
 bool sim_pci_memory_enabled(const struct sim_device *dev);

@@ -1,6 +1,7 @@
 #include "bridge/sim/sim_power.h"
 
 #include <errno.h>
+#include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
 #include "bridge/sim/sim_device.h"
@@ -49,6 +50,24 @@ void sim_power_close(struct sim_device *dev)
     sim_power_get(dev);
     forbid(dev);
     sim_power_put(dev);
+}
+
+void sim_power_set_state(struct sim_device *dev, unsigned state)
+{
+    bool was_in_d3hot = sim_pci_is_in_d3hot(dev);
+
+    sim_pci_write_byte(dev, dev->pci.pm + PCI_PM_CTRL, (uint8_t)state, PCI_PM_CTRL_STATE_MASK);
+    if (was_in_d3hot && !sim_pci_is_in_d3hot(dev))
+        sim_device_soft_reset(dev);
+    sim_pci_command_written(dev);
+    sim_dmabuf_move(dev, !sim_config_memory_enabled(dev));
+    sim_mapped_show(dev, sim_config_memory_enabled(dev) && !dev->power.allowed);
+}
+
+void sim_power_wake(struct sim_device *dev)
+{
+    if (sim_pci_is_in_d3hot(dev))
+        sim_power_set_state(dev, SIM_D0);
 }
 
 /* wakeup: an eventfd that the device takes over on success; -1: none. */

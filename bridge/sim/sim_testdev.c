@@ -1,8 +1,8 @@
 /*
  * A device for tests of what the others lack: PCI Express, so that it reports errors, behind a port
- * that completes AtomicOps; BARs of all sorts; many vectors of MSI and of MSI-X; VPD; registers of
- * the vendor's own, in capabilities of both lists (4 bytes behind the header of each) and in none
- * (at 0xf0); a self-test that never ends. It is nobody's hardware.
+ * that completes AtomicOps; BARs of all sorts; many vectors of MSI and of MSI-X; power management;
+ * VPD; registers of the vendor's own, in capabilities of both lists (4 bytes behind the header of
+ * each) and in none (at 0xf0); a self-test that never ends. It is nobody's hardware.
  *
  * Its registers have 32 bits, in accesses of that width.
  *
@@ -56,6 +56,7 @@ enum {
     ID = 0x74736574,
     MSI_AT = 0x40,
     MSIX_AT = 0x60,
+    PM_AT = 0x70,
     EXP_AT = 0x80,
     VPD_AT = 0xc0,
     VENDOR_AT = 0xd0,
@@ -114,11 +115,15 @@ static const uint8_t config[SIM_MODEL_CONFIG] = {
     [MSI_AT + PCI_CAP_LIST_NEXT] = MSIX_AT,
     [MSI_AT + PCI_MSI_FLAGS] = PCI_MSI_FLAGS_64BIT | LOG2_MSI_VECTORS << 1,
     [MSIX_AT] = PCI_CAP_ID_MSIX,
-    [MSIX_AT + PCI_CAP_LIST_NEXT] = EXP_AT,
+    [MSIX_AT + PCI_CAP_LIST_NEXT] = PM_AT,
     [MSIX_AT + PCI_MSIX_FLAGS] = MSIX_VECTORS - 1,
     [MSIX_AT + PCI_MSIX_TABLE] = MSIX_BAR,
     [MSIX_AT + PCI_MSIX_PBA] = MSIX_BAR,
     [MSIX_AT + PCI_MSIX_PBA + 1] = 0x08,
+    [PM_AT] = PCI_CAP_ID_PM,
+    [PM_AT + PCI_CAP_LIST_NEXT] = EXP_AT,
+    [PM_AT + PCI_PM_PMC] = 3, /* its version */
+    [PM_AT + PCI_PM_PMC + 1] = PCI_PM_CAP_PME_D0 >> 8,
     [EXP_AT] = PCI_CAP_ID_EXP,
     [EXP_AT + PCI_CAP_LIST_NEXT] = VPD_AT,
     [EXP_AT + PCI_EXP_FLAGS] = 2, /* its version; an endpoint */
@@ -144,6 +149,8 @@ static const uint8_t config_writable[SIM_MODEL_CONFIG] = {
     [MSI_AT + PCI_MSI_FLAGS] = PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE,
     [MSI_AT + PCI_MSI_ADDRESS_LO] = 0xfc,
     [MSI_AT + PCI_MSI_ADDRESS_LO + 1 ... MSI_AT + PCI_MSI_DATA_64 + 1] = 0xff,
+    [PM_AT + PCI_PM_CTRL] = PCI_PM_CTRL_STATE_MASK,
+    [PM_AT + PCI_PM_CTRL + 1] = PCI_PM_CTRL_PME_ENABLE >> 8,
     [PCI_BIST] = PCI_BIST_START,
     [VENDOR_AT + 4 ... VENDOR_AT + 7] = 0xff,
     [HIDDEN_AT... HIDDEN_AT + 3] = 0xff,

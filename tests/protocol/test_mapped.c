@@ -26,6 +26,7 @@ enum {
     HOLE = 0x2000,
     HOLE_END = 0x3000,
     SPARSE_SIZE = 0x8000,
+    POWER = 0x70 + PCI_PM_CTRL, /* of sim:testdev too */
     NOBODY = 65534,
     MMAP = VFIO_USER_REGION_INFO_MMAP,
 };
@@ -335,6 +336,30 @@ static void around_a_hole(void **state)
     vfuc_close(c);
 }
 
+/* What the device keeps there is there again when it wakes. */
+static void in_d3hot(void **state)
+{
+    const uint16_t d3hot = 3, d0 = 0;
+    struct vfuc *c = client(*state);
+    struct vfuc_mapping m;
+    uint32_t word;
+    char *area;
+
+    assert_int_equal(vfuc_region_map(c, BAR3, &m), 0);
+    area = (char *)(uintptr_t)m.at;
+    area[0] = 'a';
+    assert_int_equal(vfuc_region_write(c, CONFIG, POWER, &d3hot, sizeof(d3hot)), 0);
+    assert_int_equal(touch(area), -EFAULT);
+    assert_int_equal(vfuc_region_read(c, BAR3, HOLE, &word, sizeof(word)), 0);
+    assert_int_equal(word, UINT32_MAX); /* as a bus answers */
+    assert_int_equal(vfuc_region_write(c, CONFIG, POWER, &d0, sizeof(d0)), 0);
+    assert_int_equal(touch(area), 'a');
+    assert_int_equal(vfuc_region_read(c, BAR3, HOLE, &word, sizeof(word)), 0);
+    assert_int_equal(word, 0x74736574);
+    vfuc_region_unmap(&m);
+    vfuc_close(c);
+}
+
 /* A dma-buf is mapped from the BAR's start, where the larger area is not. */
 static void no_area_at_the_start(void **state)
 {
@@ -539,6 +564,7 @@ static const struct CMUnitTest tests[] = {
     named_test(descriptors, by_dmabuf),
     named_test(descriptors, by_devfd),
     mapped_test(around_a_hole, testdev_by_devfd),
+    mapped_test(in_d3hot, testdev_by_devfd),
     mapped_test(no_area_at_the_start, testdev_by_dmabuf),
     mapped_test(a_dmabuf_is_kept, by_default),
     mapped_test(the_device_is_kept, by_devfd),

@@ -253,6 +253,47 @@ static void capabilities(void **state)
     assert_int_equal(fx_config_get(fx, PCI_BIST, 1), PCI_BIST_CAPABLE | PCI_BIST_START);
 }
 
+/* D3hot: nothing is reached but config space, and the way back is a reset that loses no BAR. */
+static void power_states(void **state)
+{
+    enum {
+        PM = 0x70,
+        PME = PCI_PM_CTRL_PME_ENABLE | PCI_PM_CTRL_PME_STATUS,
+    };
+    struct fixture *fx = *state;
+    uint32_t bar = fx_config_get(fx, PCI_BASE_ADDRESS_4, 4), word;
+    struct sim_stats before = fx_stats(fx);
+
+    assert_int_equal(fx_config_get(fx, PM + PCI_PM_PMC, 2), 3);
+    fx_config_set(fx, PM + PCI_PM_CTRL, PME, 2);
+    assert_int_equal(fx_config_get(fx, PM + PCI_PM_CTRL, 2), 0);
+    fx_config_set(fx, PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
+    fx_bar_set(fx, REG_SCRATCH, 1);
+    for (uint32_t between = 1; between < 3; between++) {
+        fx_config_set(fx, PM + PCI_PM_CTRL, between, 2);
+        assert_int_equal(fx_config_get(fx, PM + PCI_PM_CTRL, 2), 0);
+    }
+    assert_int_equal(fx_bar_get(fx, REG_SCRATCH), 1);
+
+    fx_config_set(fx, PM + PCI_PM_CTRL, 3, 2);
+    assert_int_equal(fx_config_get(fx, PM + PCI_PM_CTRL, 2), 3);
+    assert_int_equal(fx_read(fx, 0, REG_SCRATCH, &word, sizeof(word)), -EIO);
+    assert_int_equal(fx_write(fx, SPARSE, 0, &word, sizeof(word)), -EIO);
+    assert_int_equal(fx_read(fx, VFIO_PCI_ROM_REGION_INDEX, 0, &word, sizeof(word)), -EIO);
+    assert_int_equal(fx_get(fx, PORTS, DATA, 4), UINT32_MAX);
+    assert_false(fx_state(fx).bus_master);
+
+    fx_config_set(fx, PM + PCI_PM_CTRL, 0, 2);
+    assert_int_equal(fx_bar_get(fx, REG_SCRATCH), 0);
+    assert_true(fx_state(fx).bus_master);
+    assert_int_equal(fx_config_get(fx, PCI_BASE_ADDRESS_4, 4), bar);
+    assert_int_equal(fx_stats(fx).resets, before.resets);
+    fx_config_set(fx, PM + PCI_PM_CTRL, 3, 2);
+    assert_int_equal(fx_ioctl(fx, fx->device, VFIO_DEVICE_RESET, NULL), 0);
+    assert_int_equal(fx_config_get(fx, PM + PCI_PM_CTRL, 2), 0);
+    assert_int_equal(fx_bar_get(fx, REG_ID), 0x74736574);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +307,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(vectors, setup, fx_teardown),
         cmocka_unit_test_setup_teardown(vpd, setup, fx_teardown),
         cmocka_unit_test_setup_teardown(capabilities, setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(power_states, setup, fx_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
