@@ -96,7 +96,7 @@ static void test_doorbells(void **state)
 
 static void test_most_doorbells(void **state)
 {
-    char values[CONFIG_MAX_DOORBELLS + 1][16];
+    char values[CONFIG_MAX_DOORBELLS + 1][24];
     char *argv[2 * CONFIG_MAX_DOORBELLS + 8] = {(char *)(uintptr_t) "vfio-userd",
                                                 (char *)(uintptr_t) "--device=sim:a",
                                                 (char *)(uintptr_t) "--fd=3"};
