@@ -130,7 +130,17 @@ static bool is_whole_pages(const struct range_set *set, uint64_t page_size)
     return true;
 }
 
-/* Ranges may grow together. */
+static void nothing_more(void *arg, uint64_t first, uint64_t last)
+{
+    (void)arg;
+    (void)first;
+    (void)last;
+}
+
+/*
+ * Ranges may grow together. One that would have to reach the last page shrinks instead, so it is
+ * taken out first.
+ */
 static void round_out(struct dirty_log *log)
 {
     for (size_t i = 0; i < log->logged.n;) {
@@ -140,6 +150,7 @@ static void round_out(struct dirty_log *log)
             i++;
             continue;
         }
+        range_set_take(&log->logged, r.first, r.last, nothing_more, NULL);
         add_logged(log, r.first, r.last);
         i = 0;
     }

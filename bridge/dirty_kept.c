@@ -10,6 +10,7 @@ enum {
     BLOCK_WORDS = 512,
     BLOCK_SIZE = BLOCK_WORDS * WORD_BITS * PAGE_SIZE, /* bytes that a block stands for */
     MAX_RANGES = 4096,
+    MAX_BLOCKS = 4096, /* 16 MiB for pages that are all over 512 GiB */
 };
 
 struct block {
@@ -53,7 +54,7 @@ static struct dirty_bitmap bitmap_of(struct block *block)
     };
 }
 
-/* NULL without memory. */
+/* NULL without memory, or with too many. */
 static struct block *find_or_add(struct dirty_kept *kept, uint64_t address)
 {
     uint64_t first = address & -(uint64_t)BLOCK_SIZE;
@@ -61,7 +62,7 @@ static struct block *find_or_add(struct dirty_kept *kept, uint64_t address)
 
     if (block)
         return block;
-    block = calloc(1, sizeof(*block));
+    block = kept->blocks.count < MAX_BLOCKS ? calloc(1, sizeof(*block)) : NULL;
     if (!block)
         return NULL;
     block->at.iova = first;

@@ -1,8 +1,8 @@
 /*
  * Dirty addresses that wait to be told: the kernel has forgotten them. It never fails, and may hold
- * more than it was given, never less. Page by page for as long as there is memory (a bit for each
- * 4 KiB, made where there are any), in bounded ranges that grow together (range_set.h) for the
- * rest.
+ * more than it was given, never less. Page by page (a bit for each 4 KiB, made where there are any)
+ * up to a bound of memory: what waits is no client's mapping any more, and counts as nobody's. In
+ * ranges that grow together (range_set.h) beyond that.
  *
  * Not thread-safe.
  */

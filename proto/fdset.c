@@ -6,13 +6,18 @@
 
 /*
  * The last close of a TCP socket waits for its data to be taken if its owner has asked for that
- * (SO_LINGER). A peer's socket must not make us wait.
+ * (SO_LINGER). A peer's socket must not make us wait, whoever of us closes it.
  */
-static void close_peers(int *fd)
+static void end_linger(int fd)
 {
     const struct linger off = {0};
 
-    setsockopt(*fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+}
+
+static void close_peers(int *fd)
+{
+    end_linger(*fd);
     fd_close(fd);
 }
 
@@ -28,7 +33,10 @@ void fdset_add(struct fdset *set, int fd)
 
 int fdset_take(struct fdset *set, unsigned i)
 {
-    return i < set->count ? steal_fd(&set->fd[i]) : -1;
+    if (i >= set->count)
+        return -1;
+    end_linger(set->fd[i]);
+    return steal_fd(&set->fd[i]);
 }
 
 void fdset_close(struct fdset *set)

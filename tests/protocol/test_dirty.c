@@ -127,9 +127,10 @@ static void parts(void **state)
 static void rounded_ranges(void **state)
 {
     static const Range ranges[] = {
-        {BASE + PAGE,      PAGE    },
-        {BASE + 5 * PAGE,  PAGE    },
-        {BASE + 40 * PAGE, 4 * PAGE}
+        {BASE + PAGE,                  PAGE                 },
+        {BASE + 5 * PAGE,              PAGE                 },
+        {BASE + 40 * PAGE,             4 * PAGE             },
+        {UINT64_C(0xffffffff00000000), UINT64_C(0x100000000)}  /* the last page is not to be had */
     };
     struct harness *h = *state;
     uint64_t page_size = PAGE;

@@ -125,12 +125,36 @@ static void test_parts(void **state)
     dirty_kept_free(&kept);
 }
 
+/* What is all over the address space takes no memory without end, and is told all the same. */
+static void test_bounded(void **state)
+{
+    const uint64_t apart = UINT64_C(1) << 27;
+    struct dirty_kept kept;
+    uint64_t told = 0;
+    size_t blocks;
+
+    (void)state;
+    assert_int_equal(dirty_kept_init(&kept), 0);
+    for (uint64_t i = 0; i < 10000; i++)
+        dirty_kept_add(&kept, i * apart, i * apart + PAGE - 1);
+    blocks = kept.blocks.count;
+    assert_true(blocks < 5000);
+    for (uint64_t i = 0; i < 10000; i++) {
+        dirty_kept_take(&kept, i * apart, i * apart + PAGE - 1, add_up, &told);
+        assert_true(told >= PAGE);
+        told = 0;
+    }
+    assert_int_equal(kept.blocks.count, 0);
+    dirty_kept_free(&kept);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_bitmap),
         cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

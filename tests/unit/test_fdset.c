@@ -1,6 +1,7 @@
 #include "proto/fdset.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/unit/fd_leak.h"
@@ -52,6 +53,25 @@ static void test_take_gives_ownership(void **state)
     assert_false(is_open(first));
     assert_true(is_open(taken));
     fd_close(&taken);
+}
+
+/* Who takes it may close it without a thought of what its owner has set. */
+static void test_take_ends_linger(void **state)
+{
+    struct linger linger = {.l_onoff = 1, .l_linger = 1000};
+    socklen_t len = sizeof(linger);
+    struct fdset set;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, len), 0);
+    fdset_init(&set);
+    fdset_add(&set, fd);
+    assert_int_equal(fdset_take(&set, 0), fd);
+    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len), 0);
+    assert_int_equal(linger.l_onoff, 0);
+    fd_close(&fd);
 }
 
 static void test_close_empties(void **state)
@@ -112,6 +132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         fd_leak_test(test_empty),
         fd_leak_test(test_take_gives_ownership),
+        fd_leak_test(test_take_ends_linger),
         fd_leak_test(test_close_empties),
         fd_leak_test(test_full_set_closes_what_is_over),
         fd_leak_test(test_taken_place_is_not_reused),
