@@ -56,9 +56,17 @@ struct connection {
     unsigned n_out_fds;
 };
 
+static void drop_out_fds(struct connection *c)
+{
+    while (c->n_out_fds)
+        fd_close(&c->out_fds[--c->n_out_fds]);
+}
+
+/* Nothing of a reply that can't be sent is left when the callback ends the session. */
 static void mark_closed(struct connection *c)
 {
     c->state = CLOSED;
+    drop_out_fds(c);
     event_del(c->readable);
     event_del(c->writable);
 }
@@ -262,12 +270,6 @@ static void on_readable(evutil_socket_t sock, short what, void *arg)
     if (c->state == DRAINING)
         discard(c);
     tell_if_closed(c);
-}
-
-static void drop_out_fds(struct connection *c)
-{
-    while (c->n_out_fds)
-        fd_close(&c->out_fds[--c->n_out_fds]);
 }
 
 static int keep_out_fds(struct connection *c, const int *fds, unsigned nfds)

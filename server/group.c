@@ -120,6 +120,8 @@ int group_open_device(struct group_device *gd)
         ret = irq_relay_watch(gd->device, gd->err_event, gd->req_event);
     if (ret)
         close_device(gd);
+    else if (domain_has_one_file(g->domain))
+        gd->lent = false; /* it would not have opened */
     return ret;
 }
 
@@ -246,24 +248,32 @@ static int vacate(struct group *g)
     return ret ? ret : group_change_domain(g, NULL);
 }
 
-/* That a device opens says that nobody has its file, where vacate could not know. */
+/*
+ * That a device opens says that nobody has its file, where vacate could not know; and that any of
+ * the group opens, that nobody has the file of one that has left.
+ */
 static int open_lent(struct group *g)
 {
     struct group_device *gd;
-    int ret = 0;
+    bool opened = false;
 
     TAILQ_FOREACH(gd, &g->devices, link)
     {
-        if (gd->lent)
-            ret = ret ? ret : group_open_device(gd);
+        bool lent = gd->lent;
+        int ret = lent || (g->lent_away && !opened) ? group_open_device(gd) : 0;
+
+        if (ret && lent)
+            return ret;
+        opened = opened || gd->device;
     }
-    return ret;
+    return g->lent_away && !opened ? -EBUSY : 0;
 }
 
 static void take_back(struct group *g)
 {
     struct group_device *gd;
 
+    g->lent_away = false;
     TAILQ_FOREACH(gd, &g->devices, link)
     {
         gd->lent = gd->only_lent = false;
@@ -272,39 +282,59 @@ static void take_back(struct group *g)
     }
 }
 
+/* Back to a domain that it had, whose reference it takes, after vacate or instead of it. */
+static void return_to(struct group *g, struct domain *domain)
+{
+    struct group_device *gd;
+
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        if (g->domain != domain)
+            close_device(gd);
+    }
+    domain_unref(g->domain);
+    g->domain = domain;
+    TAILQ_FOREACH(gd, &g->devices, link)
+    {
+        group_open_device(gd);
+    }
+}
+
 /*
  * Takes devices back that were lent, by closing all that this process has of the group: the kernel
  * knows whether that was all. What is seen to be held is not even tried, as what has one file could
- * not be opened any more, and so not be served to its holder.
+ * not be opened any more, and so not be served to its holder. Its domain is kept until it is known:
+ * the file of a device that has left may hold the group there.
  */
 static int reclaim(struct group *g)
 {
-    struct group_device *gd;
+    struct domain *domain;
+    bool broken = g->broken;
     int ret;
 
     if (!may_reclaim(g))
         return -EBUSY;
+    domain = g->domain ? domain_ref(g->domain) : NULL;
     ret = is_seen_held(g) ? -EBUSY : vacate(g);
     if (!ret)
         ret = open_lent(g);
     if (!ret) {
         take_back(g);
+        domain_unref(domain);
         return 0;
     }
     retry_failed(&g->reclaim);
     log_peer_warning("IOMMU group %d stays with uid %u: a client of his may still have the file of "
                      "a device, or a mapping of it",
                      g->number, g->holder.uid);
-    TAILQ_FOREACH(gd, &g->devices, link)
-    {
-        group_open_device(gd);
-    }
+    return_to(g, domain);
+    g->broken = broken;
     return ret;
 }
 
 static bool belongs_to_another(struct group *g, const struct peer *who)
 {
-    if (!g->holds || peer_same_identity(&g->holder, who) || !reclaim(g))
+    if ((!g->holds && !g->lent_away) || peer_same_identity(&g->holder, who) || !reclaim(g))
         return false;
     log_peer_warning("pid %d, uid %u is refused: IOMMU group %d belongs to uid %u", who->pid,
                      who->uid, g->number, g->holder.uid);
@@ -436,6 +466,7 @@ void group_leave(struct group_device *gd)
     if (gd->as && address_space_unmap_all(gd->as))
         g->broken = true;
     close_device(gd);
+    g->lent_away |= gd->lent;
     if (gd->held)
         group_drop_hold(gd);
     TAILQ_REMOVE(&g->devices, gd, link);

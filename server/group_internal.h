@@ -22,6 +22,7 @@ struct group {
     bool broken;           /* the domain may have more than its devices' mappings */
     unsigned holds;        /* devices that are held, all of them by: */
     struct peer holder;
+    bool lent_away;       /* a device that was lent has left, and its file may be had still */
     struct retry reclaim; /* of devices that were lent */
     struct tenant *tenant;
 };

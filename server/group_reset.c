@@ -245,6 +245,8 @@ static bool is_used(const struct group *g)
 {
     const struct group_device *gd;
 
+    if (g->lent_away)
+        return true;
     TAILQ_FOREACH(gd, &g->devices, link)
     {
         if (gd->in_session || group_is_lent(gd))

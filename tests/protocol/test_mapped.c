@@ -535,6 +535,37 @@ static void removal(void **state)
     vfuc_close(c);
 }
 
+static bool has_one_left(const struct harness *h)
+{
+    return harness_stats(h).devices == 1;
+}
+
+/* One of two is taken away: the other one's memory is in reach of whoever has its file. */
+static void removal_of_one(void **state)
+{
+    struct harness *h = *state;
+    struct vfuc *c = client(h);
+    struct vfuc_mapping m;
+    pid_t child;
+
+    if (geteuid())
+        skip();
+    map(c, &m);
+    child = child_start(hold, NULL);
+    vfuc_region_unmap(&m);
+    assert_int_equal(sim_request_removal(h->machine.sim, h->bdf), 0);
+    harness_await(h, has_one_left, "the server has closed the device");
+    leave_child_behind(c);
+    assert_kept(h->more[0].path);
+    vfuc_close(harness_client_at(h->more[0].path)); /* its holder is served */
+    assert_kept(h->more[0].path);
+    child_kill(child);
+    leave(await_release(h->more[0].path));
+    harness_await(h, is_removed, "the removal is over");
+    assert_int_equal(sim_bring_back(h->machine.sim, h->bdf), 0);
+    leave(await_release(h->path));
+}
+
 /* What a client could not be given is left out, and it uses messages. */
 static void out_of_descriptors(void **state)
 {
@@ -572,6 +603,7 @@ static const struct CMUnitTest tests[] = {
     mapped_test(the_device_is_under_way, by_devfd),
     mapped_test(the_holder_dies, in_a_group),
     mapped_test(removal, by_devfd),
+    mapped_test(removal_of_one, in_a_group),
     named_test(out_of_descriptors, by_dmabuf),
     named_test(out_of_descriptors, by_devfd),
 };
