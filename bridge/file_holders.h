@@ -4,7 +4,9 @@
  * is a fact, and what is not seen is none.
  *
  * A file is known by its inode, and is looked at only if its name is the same: a look at the files
- * of others could wait for whoever serves them.
+ * of others could wait for whoever serves them. So could a look at a process's mappings, of which
+ * it can have one that keeps all of them locked; a thread looks, and is waited for for a moment
+ * only.
  */
 #pragma once
 
@@ -21,7 +23,7 @@ struct file_identity {
 int file_holders_identify(int fd, struct file_identity *file);
 
 /*
- * Whether another process has the file open or mapped. It takes as long as there are processes,
- * files and mappings.
+ * Whether another process has the file open or mapped, or nobody could say within two seconds. Any
+ * thread.
  */
 bool file_holders_seen(const struct file_identity *file);
